@@ -28,8 +28,8 @@ $(READY): requirements.lock pyproject.toml
 	    || { echo "error: '$(PYTHON)' has no venv module; install it (Debian, Ubuntu: the package python3-venv)" >&2; exit 1; }; \
 	  echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing requirements.lock"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: $(READY) ## a small model adapted, measured and shown, in minutes
@@ -54,8 +54,8 @@ docs: $(READY) ## the documentation, into site/
 lock: ## requirements.lock from a fresh environment and pyproject.toml
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet --upgrade pip
-	build/lock/bin/python -m pip install --quiet torch==$(TORCH) hatchling editables ".[$(EXTRAS)]"
+	build/lock/bin/python -m pip install -qq --upgrade pip
+	build/lock/bin/python -m pip install -qq torch==$(TORCH) hatchling editables ".[$(EXTRAS)]"
 	build/lock/bin/python -m pip check
 	@{ echo "# Exact versions of all that make demo, make test and make docs need; written by make lock."; \
 	   build/lock/bin/python -m pip freeze --all --exclude interlace --exclude pip \
