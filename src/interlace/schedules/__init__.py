@@ -1,0 +1,18 @@
+"""Which way over the grid: a file per path, each a pure function from the current levels to the next move."""
+
+from .all_at_once import AllAtOnce
+from .block_by_block import BlockByBlock
+from .diagonal import Diagonal
+from .level_by_level import LevelByLevel
+from .parsing import parse_schedule, schedule_text
+from .token_by_token import TokenByToken
+
+__all__ = [
+    "AllAtOnce",
+    "BlockByBlock",
+    "Diagonal",
+    "LevelByLevel",
+    "TokenByToken",
+    "parse_schedule",
+    "schedule_text",
+]
