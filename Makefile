@@ -49,7 +49,7 @@ bench: $(READY) ## the speed measurements of benchmarks/
 	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
 
 docs: $(READY) ## the documentation, into site/
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lock: ## requirements.lock from a fresh environment and pyproject.toml
 	rm -rf build/lock
