@@ -1,0 +1,524 @@
+"""Reading and writing checkpoints: what every format shares.
+
+A checkpoint folder is config.json, weights in safetensors, and tokenizer files. A *family* is one published format:
+it translates config.json, and lists for every published tensor the piece of our parameter that it fills
+(q, k and v are three pieces of ``qkv``). From that one list follow reading, writing, and every check.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import pkgutil
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from ..attention.positions import Rope
+from ..errors import CheckpointError, InterlaceError, SettingError
+from ..nn.config import TransformerConfig
+from ..nn.transformer import Transformer
+from . import tokens, weights
+from .directory import left_behind, replacing
+from .fields import Fields, read_json
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["Checkpoint", "Family", "Piece", "Summary", "families", "load", "save", "summary"]
+
+# Tensors that old exports carry and that follow from the config.
+_HARMLESS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias)$")
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "tokenizer.model"]
+
+
+@dataclass
+class Checkpoint:
+    """A network and everything that a published folder says about it.
+
+    Attributes:
+        network: the weights, in one dtype.
+        tokenizer: a ``tokenizers.Tokenizer``, or None.
+        family: the name of the format, as in ``families()``; change it to save in another one.
+        block_size: tokens per block of a block-diffusion model, else None.
+        mask_token_id: the id of the mask token, if there is one.
+        stop_token_ids: ids that end a generation.
+        extra: ``config`` and ``generation_config``: the fields that are not interpreted, kept for saving.
+        tokenizer_files: the tokenizer's files as they were read; written back while ``tokenizer`` is the same.
+        source: the folder that it was loaded from.
+
+    >>> checkpoint = Checkpoint(Transformer(TransformerConfig(vocab_size=32)), family="qwen3")
+    """
+
+    network: Transformer
+    tokenizer: Tokenizer | None = None
+    family: str = "interlace"
+    block_size: int | None = None
+    mask_token_id: int | None = None
+    stop_token_ids: tuple[int, ...] = ()
+    bos_token_id: int | None = None
+    pad_token_id: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    tokenizer_files: dict[str, bytes] = field(default_factory=dict, repr=False)
+    source: Path | None = None
+
+    @property
+    def config(self) -> TransformerConfig:
+        """The shape of the network."""
+        return self.network.config
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A published tensor, and the place in our parameter that it fills: ``parameter[index]``.
+
+    >>> Piece("model.layers.0.mlp.up_proj.weight", "blocks.0.mlp.up.weight", (slice(768, 1536),))  # doctest: +SKIP
+    """
+
+    published: str
+    ours: str
+    index: tuple[int | slice, ...] = ()
+
+
+class Family(Protocol):
+    """A published format. A module of this package offers one by the name ``FAMILY``; nothing else lists it.
+
+    name: what a user calls it. model_types: the values of ``model_type`` in config.json that it reads.
+    masked: it generates by filling masks, so a mask token must be known.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def model_types(self) -> Collection[str]: ...
+
+    @property
+    def masked(self) -> bool: ...
+
+    def read_config(self, fields: Fields) -> TransformerConfig:
+        """Take out of ``fields`` all that is understood; ``CheckpointError`` for what our network cannot do."""
+
+    def write_config(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """The fields of config.json that ``read_config`` reads. What cannot be said need not be refused here."""
+
+    def pieces(self, config: TransformerConfig, stored: Collection[str] = ()) -> Iterable[Piece]:
+        """Every tensor of the format. Of two published spellings, the one among ``stored``."""
+
+    def aliases(self, config: TransformerConfig) -> Mapping[str, str]:
+        """Tensors that may be stored a second time under another name: {second name: first name}."""
+
+    def default_block_size(self, config: TransformerConfig, name: str) -> int | None:
+        """The block size where config.json names none; ``name`` is that of the folder or repository."""
+
+
+@functools.cache
+def families() -> dict[str, Family]:
+    """Every format by name, found in this package."""
+    found: dict[str, Family] = {}
+    package = __name__.rpartition(".")[0]
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        family = getattr(importlib.import_module(f"{package}.{module.name}"), "FAMILY", None)
+        if family is not None:
+            found[family.name] = family
+    return dict(sorted(found.items()))
+
+
+def _family(model_type: str, origin: str) -> Family:
+    for family in families().values():
+        if model_type in family.model_types:
+            return family
+    known = ", ".join(sorted(kind for family in families().values() for kind in family.model_types))
+    raise CheckpointError(f"{origin}: unknown model_type {model_type!r}; known are {known}")
+
+
+@dataclass
+class _Folder:
+    """All of a checkpoint but the values of its weights, checked for consistency."""
+
+    path: Path
+    family: Family
+    model_type: str
+    config: TransformerConfig
+    block_size: int | None
+    mask_token_id: int | None
+    stop: tuple[int, ...]
+    bos: int | None
+    pad: int | None
+    extra: dict[str, Any]
+    files: dict[str, bytes]
+    tokenizer: Tokenizer | None
+    stored: dict[str, weights.Stored]
+    pieces: dict[str, Piece]
+    network: Transformer  # on the meta device
+
+
+def load(
+    path: str | Path,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    check_finite: bool = True,
+) -> Checkpoint:
+    """Read a checkpoint folder in any known format; every tensor goes from the file straight to its place.
+
+    Code and pickles in the folder are ignored: nothing of a checkpoint is ever executed.
+
+    Args:
+        path: a folder, or the name of a Hugging Face repository such as ``"Qwen/Qwen3-0.6B"``, which is fetched.
+        dtype: of the network; None keeps the one that is stored (if several are, the one of most values).
+        device: where the weights go.
+        check_finite: refuse weights that are NaN or Inf.
+    Raises ``CheckpointError``, in one line with the remedy, for whatever is missing, damaged or contradictory.
+
+    >>> load("Qwen/Qwen3-0.6B", dtype="float32").family     # doctest: +SKIP
+    'qwen3'
+    """
+    folder = _open(path)
+    network = folder.network.to(weights.common_dtype(folder.stored) if dtype is None else weights.to_dtype(dtype))
+    network.to_empty(device=device)
+    if folder.config.tied:
+        network.output.weight = network.embed.weight  # type: ignore[assignment]  # to_empty parts what is shared
+    network.eval()
+    parameters = dict(network.named_parameters())
+    aliases = {name: of for name, of in folder.family.aliases(folder.config).items() if name in folder.stored}
+    with torch.no_grad():
+        for name, tensor in weights.read_tensors(folder.stored, list(folder.pieces) + list(aliases)):
+            piece = folder.pieces[aliases.get(name, name)]
+            place = parameters[piece.ours][piece.index]
+            if name in aliases:
+                continue
+            place.copy_(tensor)
+            if check_finite and not weights.finite(place):
+                cause = "holds NaN or Inf" if not weights.finite(tensor) else f"does not fit into {place.dtype}"
+                remedy = "use an undamaged copy, or pass check_finite=False" if "holds" in cause else "use bfloat16"
+                raise CheckpointError(f"{folder.stored[name].file}: tensor {name} {cause}; {remedy}")
+    _check_aliases(folder, aliases)
+    return Checkpoint(
+        network=network,
+        tokenizer=folder.tokenizer,
+        family=folder.family.name,
+        block_size=folder.block_size,
+        mask_token_id=folder.mask_token_id,
+        stop_token_ids=folder.stop,
+        bos_token_id=folder.bos,
+        pad_token_id=folder.pad,
+        extra=folder.extra,
+        tokenizer_files=folder.files,
+        source=folder.path,
+    )
+
+
+def _check_aliases(folder: _Folder, aliases: Mapping[str, str]) -> None:
+    for name, of in aliases.items():
+        pair = dict(weights.read_tensors(folder.stored, [name, of]))
+        if not torch.equal(pair[name], pair[of]):
+            raise CheckpointError(
+                f"config.json says that {name} is {of}, but two different ones are stored; "
+                "set tie_word_embeddings to false to use both, or remove the wrong one"
+            )
+
+
+def _locate(path: str | Path) -> tuple[Path, str]:
+    """The folder, and the name by which it is known."""
+    directory = Path(path).expanduser()
+    if directory.is_dir():
+        resolved = directory.absolute()
+        return directory, (resolved.parents[1].name if resolved.parent.name == "snapshots" else resolved.name)
+    if directory.exists():
+        raise CheckpointError(f"{path} is a file; pass the folder that holds config.json and the weights")
+    left = left_behind(directory)
+    if left is not None:
+        raise CheckpointError(f"{path} does not exist, but an interrupted save left {left}; rename it back")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) or str(path).startswith("."):
+        raise CheckpointError(f"{path} does not exist; pass a folder, or a Hugging Face name such as Qwen/Qwen3-0.6B")
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(str(path), allow_patterns=_HUB_FILES)), str(path).split("/")[1]
+    except Exception as error:  # of the hub, of the network beneath it, of the disk
+        raise CheckpointError(
+            f"{path} is no folder here and could not be fetched from Hugging Face ({type(error).__name__}); "
+            "check the name and the connection, or download it elsewhere and pass the folder"
+        ) from None
+
+
+def _open(path: str | Path) -> _Folder:
+    directory, name = _locate(path)
+    given = Fields(read_json(directory / "config.json"), str(directory / "config.json"))
+    model_type = given.take("model_type", str)
+    family = _family(model_type, given.origin)
+    for settled in ("architectures", "auto_map", "dtype", "torch_dtype"):
+        given.pop(settled, None)
+    if given.get("quantization_config"):
+        raise CheckpointError(f"{given.origin} says that the weights are quantised; use the unquantised checkpoint")
+    given["model_type"] = model_type
+    try:
+        config = family.read_config(given)
+        with torch.device("meta"):
+            network = Transformer(config)
+    except SettingError as error:
+        raise CheckpointError(f"{given.origin}: {error}") from None
+    given.pop("model_type", None)
+
+    generation = Fields(
+        read_json(directory / "generation_config.json", optional=True), str(directory / "generation_config.json")
+    )
+    ids = {role: (given.pop(role, None), generation.pop(role, None)) for role in _ROLES}
+    eos = next((value for value in reversed(ids["eos_token_id"]) if value is not None), ())
+    stop = tuple(eos) if isinstance(eos, list | tuple) else (eos,)
+    bos, pad = (next((v for v in reversed(ids[role]) if v is not None), None) for role in _ROLES[1:])
+    if any(not isinstance(one, int | None) for one in (*stop, bos, pad)):
+        raise CheckpointError(f"{given.origin}: a special token id is not a whole number; correct the file")
+
+    files = tokens.read_files(directory)
+    tokenizer = tokens.parse(files, directory)
+    block_size = given.take("block_size", int, family.default_block_size(config, name))
+    mask = given.take("mask_token_id", int, None)
+    mask = tokens.find_mask(files, tokenizer) if mask is None else mask
+    _check_tokens(directory, family, config, tokenizer, mask)
+
+    stored = weights.open_weights(directory)
+    extra = {"config": dict(given), "generation_config": dict(generation), "eos_token_id": ids["eos_token_id"][0]}
+    folder = _Folder(
+        directory, family, model_type, config, block_size, mask, stop, bos, pad, extra, files, tokenizer, stored,
+        {piece.published: piece for piece in family.pieces(config, stored.keys())}, network,
+    )  # fmt: skip
+    _check_weights(folder)
+    return folder
+
+
+_ROLES = ("eos_token_id", "bos_token_id", "pad_token_id")
+
+
+def _check_tokens(
+    directory: Path, family: Family, config: TransformerConfig, tokenizer: Tokenizer | None, mask: int | None
+) -> None:
+    if tokenizer is not None and config.vocab_size:
+        largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+        if largest >= config.vocab_size:
+            raise CheckpointError(
+                f"{directory}: the tokenizer has ids up to {largest} but vocab_size is {config.vocab_size}; "
+                "enlarge the network's vocabulary, or use the tokenizer that belongs to it"
+            )
+    if mask is None:
+        if family.masked:
+            raise CheckpointError(
+                f"{directory}: a {family.name} checkpoint needs a mask token and names none; "
+                "add mask_token_id to config.json, or mask_token to tokenizer_config.json"
+            )
+    elif not 0 <= mask < config.vocab_size:
+        raise CheckpointError(
+            f"{directory}: mask_token_id is {mask} but vocab_size is {config.vocab_size}; correct the one that is wrong"
+        )
+    elif tokenizer is not None and tokenizer.id_to_token(mask) is None:
+        raise CheckpointError(
+            f"{directory}: the tokenizer has no token {mask}, which is the mask_token_id; "
+            "add the mask token to the tokenizer, or correct mask_token_id"
+        )
+
+
+def _check_weights(folder: _Folder) -> None:
+    stored, pieces = folder.stored, folder.pieces
+    parameters = dict(folder.network.named_parameters())
+    for name, piece in pieces.items():
+        if name not in stored:
+            continue
+        right, found = tuple(parameters[piece.ours][piece.index].shape), stored[name].shape
+        if right != found:
+            raise CheckpointError(
+                f"{stored[name].file}: tensor {name} is {list(found)} but should be {list(right)} by config.json; "
+                "correct config.json, or use the one that belongs to these weights"
+            )
+    missing = [name for name in pieces if name not in stored]
+    if missing:
+        raise CheckpointError(
+            f"{folder.path}: the weights lack {_some(missing)}; download them all, or correct config.json "
+            "(number of layers, tie_word_embeddings, biases)"
+        )
+    known = pieces.keys() | folder.family.aliases(folder.config).keys()
+    odd = [name for name in stored if name not in known and not _HARMLESS.search(name)]
+    if odd:
+        raise CheckpointError(
+            f"{folder.path}: the weights hold {_some(odd)}, unknown to a {folder.model_type} of this config.json; "
+            "correct config.json (number of layers, tie_word_embeddings, biases), or remove the tensors"
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def save(
+    checkpoint: Checkpoint,
+    path: str | Path,
+    dtype: str | torch.dtype | None = None,
+    shard_bytes: int = 5_000_000_000,
+    check_finite: bool = True,
+) -> Path:
+    """Write a checkpoint folder in its family's published format, in one piece or not at all.
+
+    Everything goes to a folder beside ``path`` that takes its place when it is complete on the disk; until then an
+    older checkpoint stays as it is. Entries of the older folder that no checkpoint has (logs, say) are moved over.
+
+    Args:
+        checkpoint: what to write; ``dataclasses.replace(checkpoint, family=...)`` to write another format.
+        path: the folder.
+        dtype: of the stored weights; None keeps that of the network.
+        shard_bytes: size at which the weights are cut into several files.
+        check_finite: refuse to write NaN or Inf over a good checkpoint.
+    Raises ``CheckpointError`` if the format cannot express the network, and for everything that the disk refuses.
+    """
+    target = Path(path)
+    family = families().get(checkpoint.family)
+    if family is None:
+        raise CheckpointError(f"unknown family {checkpoint.family!r}; known are {', '.join(families())}")
+    config = checkpoint.config
+    _check_tokens(target, family, config, checkpoint.tokenizer, checkpoint.mask_token_id)
+    parameters = dict(checkpoint.network.named_parameters())
+    stored_as = weights.to_dtype(dtype or next(iter(parameters.values())).dtype)
+    contents = _contents(checkpoint, family, stored_as)
+    tensors = [(piece.published, parameters[piece.ours][piece.index]) for piece in family.pieces(config)]
+    size = sum(tensor.numel() for _, tensor in tensors) * stored_as.itemsize + sum(map(len, contents.values()))
+    with replacing(target, size, _ours) as work:
+        weights.write_weights(work, tensors, stored_as, shard_bytes, check_finite)
+        for name, text in contents.items():
+            (work / name).write_bytes(text)
+    return target
+
+
+def _ours(name: str) -> bool:
+    """Whether a file of that name is part of a checkpoint."""
+    known = {"config.json", "generation_config.json", weights.SINGLE, weights.INDEX, *tokens.FILES}
+    return name in known or re.fullmatch(r"model-\d+-of-\d+\.safetensors", name) is not None
+
+
+def _contents(checkpoint: Checkpoint, family: Family, stored_as: torch.dtype) -> dict[str, bytes]:
+    """Every file but the weights."""
+    extra, stop = checkpoint.extra, checkpoint.stop_token_ids
+    written = family.write_config(checkpoint)
+    _check_expressible(checkpoint.config, family, written)
+    eos: Any = list(stop) if len(stop) > 1 else next(iter(stop), None)
+    generation = {**extra.get("generation_config", {})}
+    before = extra.get("eos_token_id")
+    # published folders often name one stop token in config.json and all of them in generation_config.json
+    keep = before is not None and set(before if isinstance(before, list) else [before]) <= set(stop)
+    roles = {"bos_token_id": checkpoint.bos_token_id, "pad_token_id": checkpoint.pad_token_id}
+    config = {**extra.get("config", {}), **written, **roles, "eos_token_id": before if keep else eos}
+    config["torch_dtype"] = str(stored_as).removeprefix("torch.")
+    for name, value in (("block_size", checkpoint.block_size), ("mask_token_id", checkpoint.mask_token_id)):
+        if value is not None:
+            config[name] = value
+    roles["eos_token_id"] = eos
+    generation |= {name: value for name, value in roles.items() if value is not None}
+    contents = tokens.files_to_write(
+        checkpoint.tokenizer,
+        checkpoint.tokenizer_files,
+        {
+            "bos_token": checkpoint.bos_token_id,
+            "eos_token": next(iter(stop), None),
+            "pad_token": checkpoint.pad_token_id,
+            "mask_token": checkpoint.mask_token_id,
+        },
+        checkpoint.config.max_positions,
+    )
+    contents["config.json"] = _json(config)
+    if generation:
+        contents["generation_config.json"] = _json(generation)
+    return contents
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _check_expressible(config: TransformerConfig, family: Family, written: dict[str, Any]) -> None:
+    """A format expresses a network if what it writes reads back as the same network."""
+    try:
+        back = family.read_config(Fields(json.loads(json.dumps(written)), "config.json"))
+    except InterlaceError as error:
+        raise CheckpointError(f"the {family.name} format cannot express this network ({error})") from None
+    if not _same_rope(config.rope, back.rope, config.head_dim):
+        raise CheckpointError(_inexpressible(family, "rope", config.rope))
+    for one in fields(TransformerConfig):
+        ours, theirs = getattr(config, one.name), getattr(back, one.name)
+        if one.name == "moe" and ours is not None:
+            ours = replace(ours, dense_layers=tuple(sorted(set(ours.dense_layers))))
+        if one.name != "rope" and ours != theirs:
+            raise CheckpointError(_inexpressible(family, one.name, ours))
+
+
+def _inexpressible(family: Family, name: str, value: object) -> str:
+    return (
+        f"the {family.name} format cannot express {name}={value!r}; set family to one that can: 'interlace' "
+        "takes every network"
+    )
+
+
+def _same_rope(a: Rope, b: Rope, head_dim: int) -> bool:
+    if a.segments(head_dim) != b.segments(head_dim) or a.magnitude != b.magnitude:
+        return False
+    return all(torch.equal(x, y) for x, y in zip(a.frequencies(head_dim), b.frequencies(head_dim), strict=True))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a checkpoint is, without its weights. ``str()`` of it is a few lines for people."""
+
+    family: str
+    model_type: str
+    config: TransformerConfig
+    block_size: int | None
+    mask_token_id: int | None
+    parameters: int
+    dtype: str
+    bytes: int
+    files: int
+    tokenizer: bool
+
+    def __str__(self) -> str:
+        c = self.config
+        shape = f"{c.num_layers} layers of {c.hidden_size}, {c.num_heads} heads"
+        shape += f" ({c.num_kv_heads} for keys) of {c.head_dim}, " if c.num_kv_heads != c.num_heads else ", "
+        if c.moe is None:
+            shape += f"MLP {c.intermediate_size}"
+        else:
+            shape += f"{c.moe.per_token} of {c.moe.experts} experts of {c.moe.intermediate_size}"
+        ends = f"vocabulary {c.vocab_size}" if c.vocab_size else f"{c.features} features"
+        lines = [
+            f"{self.family} (model_type {self.model_type})",
+            f"{shape}; {ends}{', tied' if c.tied and c.vocab_size else ''}; {c.max_positions} positions",
+            f"{self.parameters:,} parameters, {self.dtype}, {self.bytes / 1e9:.2f} GB in {self.files} file(s)",
+        ]
+        if self.block_size is not None:
+            lines.append(f"blocks of {self.block_size}, mask token {self.mask_token_id}")
+        return "\n".join(lines)
+
+
+def summary(path: str | Path) -> Summary:
+    """What a checkpoint is, from the headers of its files; it is checked like in ``load``, but for the values.
+
+    >>> print(summary("Qwen/Qwen3-0.6B"))     # doctest: +SKIP
+    qwen3 (model_type qwen3)
+    28 layers of 1024, 16 heads (8 for keys) of 128, MLP 3072; vocabulary 151936, tied; 40960 positions
+    596,049,920 parameters, bfloat16, 1.19 GB in 1 file(s)
+    """
+    folder = _open(path)
+    dtype = str(weights.common_dtype(folder.stored)).removeprefix("torch.")
+    files = {tensor.file for tensor in folder.stored.values()}
+    return Summary(
+        family=folder.family.name,
+        model_type=folder.model_type,
+        config=folder.config,
+        block_size=folder.block_size,
+        mask_token_id=folder.mask_token_id,
+        parameters=sum(parameter.numel() for parameter in folder.network.parameters()),
+        dtype=dtype,
+        bytes=sum(file.stat().st_size for file in files),
+        files=len(files),
+        tokenizer=folder.tokenizer is not None,
+    )
