@@ -1,0 +1,60 @@
+"""Noise belongs to a point (seed, unit, step) of the grid, whatever else is drawn, and when."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interlace.grid import Noise
+
+KINDS = ["uniform", "normal"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=30)
+@given(st.permutations(list(product(range(2), range(2), range(3)))), st.integers(1, 6))
+def test_order_and_batching_of_the_calls_change_nothing(
+    kind: str, points: list[tuple[int, int, int]], batch: int
+) -> None:
+    noise = Noise((3, -11))
+    draw = getattr(noise, kind)
+    grouped = [points[i : i + batch] for i in range(0, len(points), batch)]
+    together = torch.cat([draw(*map(list, zip(*group, strict=True)), (2, 3)) for group in grouped])
+    alone = torch.cat([getattr(Noise((3, -11)), kind)([r], [u], [s], (2, 3)) for r, u, s in points])
+    assert torch.equal(together, alone)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_point_has_noise_of_its_own(kind: str) -> None:
+    rows, units, steps = zip(*product(range(2), range(3), range(4)), strict=True)
+    drawn = getattr(Noise((0, 1)), kind)(rows, units, steps, (5,))
+    assert drawn.shape == (24, 5)
+    assert drawn.dtype == torch.float32
+    assert len({tuple(row) for row in drawn.tolist()}) == 24
+
+
+def test_a_row_draws_by_its_seed_not_by_its_place() -> None:
+    one = Noise((7,)).normal([0], [2], [1], (4,))
+    assert torch.equal(one, Noise((1, 2, 7)).normal([2], [2], [1], (4,)))
+    assert not torch.equal(one, Noise((8,)).normal([0], [2], [1], (4,)))
+
+
+def test_uniform_and_normal_numbers_are_what_they_say() -> None:
+    units = list(range(50))
+    uniform = Noise((5,)).uniform([0] * 50, units, [0] * 50, (100,)).flatten()
+    normal = Noise((5,)).normal([0] * 50, units, [0] * 50, (100,)).flatten()
+    assert 0 <= uniform.min() and uniform.max() < 1
+    assert abs(uniform.mean() - 0.5) < 0.02 and abs(uniform.var() - 1 / 12) < 0.005
+    assert abs(normal.mean()) < 0.05 and abs(normal.var() - 1) < 0.1
+    both = torch.stack((uniform, normal))
+    assert abs(torch.corrcoef(both)[0, 1]) < 0.05
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    Noise((1,)).normal([0], [0], [0], (3,))
+    assert torch.equal(before, torch.get_rng_state())
