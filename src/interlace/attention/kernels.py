@@ -1,0 +1,73 @@
+"""How attention is computed: SDPA with a dense mask anywhere, FlexAttention with a block mask on CUDA.
+
+Both take the same predicate. FlexAttention skips the blocks that a pattern leaves empty, which halves the work of a
+two-copy row; it has no backward pass on a CPU, so there (and in tests) the dense mask is used.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .patterns import Pattern, Tags, dense
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
+__all__ = ["attend", "make_mask"]
+
+
+def make_mask(pattern: Pattern, tags: Tags, kernel: str = "auto") -> Tensor | BlockMask:
+    """The mask of a training row: tags [rows, n] -> a boolean [rows, 1, n, n], or a ``BlockMask`` on CUDA.
+
+    ``kernel`` is ``"auto"`` (flex on CUDA, dense elsewhere), ``"dense"`` or ``"flex"``. A padding token sees itself
+    only, so that its softmax is defined.
+    """
+    device = tags.index.device
+    if kernel == "flex" or (kernel == "auto" and device.type == "cuda"):
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        rows, n = tags.index.shape
+
+        def visible(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            q, k = tags.at(b, i), tags.at(b, j)
+            return (pattern(q, k) & (q.document == k.document) & (q.document >= 0)) | (i == j)
+
+        return create_block_mask(visible, rows, None, n, n, device=str(device))
+    mask = dense(pattern, tags)
+    mask |= torch.eye(mask.shape[-1], dtype=torch.bool, device=device)
+    return mask.unsqueeze(1)
+
+
+@cache
+def _flex() -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False) if torch.cuda.is_available() else flex_attention
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | BlockMask | None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v where the mask allows; q [rows, heads, n, d], k and v [rows, kv_heads, m, d].
+
+    ``mask`` is a boolean tensor that broadcasts to [rows, heads, n, m] (True = may see), a ``BlockMask``, or
+    ``None``: everything is visible. Heads of q share the heads of k and v in groups (GQA).
+    """
+    if mask is not None and not isinstance(mask, Tensor):
+        return _flex()(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+    rows, heads, n, d = q.shape
+    shared = heads // k.shape[1]
+    if shared == 1 or q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=shared > 1)
+    # The CPU kernel has no grouped form: the heads that share a key become extra queries of it, nothing is copied.
+    q = q.reshape(rows, heads // shared, shared * n, d)
+    if mask is not None:
+        mask = mask.expand(*mask.shape[:-2], n, -1)
+        if mask.dim() > 2 and mask.shape[-3] > 1:
+            mask = mask.reshape(*mask.shape[:-3], heads // shared, shared * n, -1)
+        else:
+            mask = mask.repeat(1, 1, shared, 1)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).view(rows, heads, n, d)

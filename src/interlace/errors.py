@@ -1,0 +1,27 @@
+"""The errors that a user meets: each names the cause and the remedy, in one line."""
+
+from __future__ import annotations
+
+
+class InterlaceError(Exception):
+    """A mistake in what was given (a file, a setting, a request), not in the library.
+
+    The message is one line of the form ``cause; remedy``. The command line prints it without a traceback
+    and exits with status 2.
+
+    >>> raise InterlaceError("block_size is 0; pass 1 or more")
+    Traceback (most recent call last):
+    interlace.errors.InterlaceError: block_size is 0; pass 1 or more
+    """
+
+
+class CheckpointError(InterlaceError):
+    """A checkpoint that cannot be read or written as it stands."""
+
+
+class DataError(InterlaceError):
+    """A corpus or a file of data that cannot be used as it stands."""
+
+
+class SettingError(InterlaceError, ValueError):
+    """A setting outside its range, or two settings that contradict each other."""

@@ -1,0 +1,162 @@
+"""The grid: units x levels, the moves over it, and the noise that belongs to its points.
+
+A sample is a row of *units*. Every unit has a noise *level* from 1 (nothing known) to 0 (clean). To generate is
+to walk from all-ones to all-zeros; a *schedule* is a pure function from the current levels to the next move.
+This file knows numbers only: no networks, no loops, and nothing above it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from .errors import SettingError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Levels", "Move", "Noise", "Schedule", "quotas", "walk"]
+
+
+@dataclass
+class Levels:
+    """Where every unit of one row stands: its noise level, and how many moves it has had.
+
+    ``value[u]`` in [0, 1] is the noise that unit ``u`` still holds (for an absorbing mask: the share of its
+    tokens that are still masked); ``visits[u]`` counts the moves that it has taken, so that a schedule of fixed
+    steps needs no state of its own.
+
+    >>> Levels.start(3)
+    Levels(value=array([1., 1., 1.]), visits=array([0, 0, 0]))
+    """
+
+    value: np.ndarray
+    visits: np.ndarray
+
+    @classmethod
+    def start(cls, units: int, clean: int = 0) -> Levels:
+        """All noise, except the first ``clean`` units (a prompt)."""
+        value = np.ones(units)
+        value[:clean] = 0.0
+        return cls(value, np.zeros(units, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def frontier(self, start: int = 0) -> int:
+        """Index of the first unit that is not clean, from ``start`` on; ``len(self)`` if all are clean."""
+        if start < len(self.value) and self.value[start] > 0.0:
+            return start  # the common case, whatever the length of the row
+        rest = self.value[start:] > 0.0
+        first = int(rest.argmax()) if len(rest) else 0
+        return start + first if len(rest) and rest[first] else len(self)
+
+
+@dataclass(frozen=True)
+class Move:
+    """The next step on the path: which units get cleaner, and which of their ``of`` steps it is.
+
+    ``step[i]`` in ``0..of-1`` is the step that ``units[i]`` takes now; after it the unit's nominal level is
+    ``to[i] = 1 - (step[i] + 1) / of``. A process may arrive lower (adaptive decoding); it reports the level that
+    the unit really reached.
+    """
+
+    units: tuple[int, ...]
+    step: tuple[int, ...]
+    of: int
+
+    @property
+    def to(self) -> tuple[float, ...]:
+        return tuple(1.0 - (s + 1) / self.of for s in self.step)
+
+    @property
+    def frm(self) -> tuple[float, ...]:
+        return tuple(1.0 - s / self.of for s in self.step)
+
+
+class Schedule(Protocol):
+    """A path over the grid: a pure function from the current levels to the next move (``None``: arrived).
+
+    ``start`` is a hint: every unit before it is known to be clean, so that long rows need no rescan.
+    """
+
+    def __call__(self, levels: Levels, start: int = 0) -> Move | None: ...
+
+
+def walk(schedule: Schedule, units: int, clean: int = 0, limit: int = 100_000) -> Iterator[tuple[Levels, Move]]:
+    """Every (levels, move) of the path that a schedule takes when each move arrives exactly where it aims.
+
+    This is how a path is printed, drawn and tested without a network. Raises ``SettingError`` when the path does
+    not arrive within ``limit`` moves.
+    """
+    levels = Levels.start(units, clean)
+    for _ in range(limit):
+        move = schedule(levels)
+        if move is None:
+            return
+        yield Levels(levels.value.copy(), levels.visits.copy()), move
+        index = list(move.units)
+        levels.value[index] = move.to
+        levels.visits[index] += 1
+    raise SettingError(f"the path has not arrived after {limit} moves; check the schedule's settings")
+
+
+def quotas(size: int, steps: int) -> list[int]:
+    """``size`` tokens over ``steps`` steps as evenly as possible, the earlier steps taking the extra one.
+
+    >>> quotas(4, 4), quotas(8, 3), quotas(8, 5)
+    ([1, 1, 1, 1], [3, 3, 2], [2, 2, 2, 1, 1])
+    """
+    return [size // steps + (s < size % steps) for s in range(steps)]
+
+
+@dataclass
+class Noise:
+    """Random numbers indexed by (seed, unit, step), never by the order of calls.
+
+    Every order of moves that respects the dependencies, batched or alone, cached or not, therefore draws the same
+    numbers. One ``seed`` per row; rows with equal seeds draw equal numbers. ``device`` is where the numbers go;
+    they are always drawn on the CPU, so that a seed means the same on every device.
+
+    >>> a = Noise((7,)).uniform([0], [3], [0], (2,)); b = Noise((1, 7)).uniform([1], [3], [0], (2,))
+    >>> bool((a == b).all())
+    True
+    """
+
+    seeds: tuple[int, ...]
+    device: torch.device | str = "cpu"
+    _generator: torch.Generator | None = field(default=None, repr=False)
+
+    def _at(self, row: int, unit: int, step: int, use: int) -> torch.Generator:
+        import torch
+
+        if self._generator is None:
+            self._generator = torch.Generator()
+        digest = hashlib.blake2b(struct.pack("<qqqq", self.seeds[row], unit, step, use), digest_size=8).digest()
+        return self._generator.manual_seed(int.from_bytes(digest, "little") >> 1)
+
+    def _draw(
+        self, kind: str, rows: Sequence[int], units: Sequence[int], steps: Sequence[int], shape: tuple[int, ...]
+    ) -> torch.Tensor:
+        import torch
+
+        draw, use = (torch.rand, 0) if kind == "uniform" else (torch.randn, 1)
+        drawn = [draw(shape, generator=self._at(r, u, s, use)) for r, u, s in zip(rows, units, steps, strict=True)]
+        return torch.stack(drawn).to(self.device)
+
+    def uniform(
+        self, rows: Sequence[int], units: Sequence[int], steps: Sequence[int], shape: tuple[int, ...]
+    ) -> torch.Tensor:
+        """Uniform numbers in [0, 1), float32 [len(rows), *shape], one draw per (row, unit, step)."""
+        return self._draw("uniform", rows, units, steps, shape)
+
+    def normal(
+        self, rows: Sequence[int], units: Sequence[int], steps: Sequence[int], shape: tuple[int, ...]
+    ) -> torch.Tensor:
+        """Standard normal numbers, float32 [len(rows), *shape], one draw per (row, unit, step)."""
+        return self._draw("normal", rows, units, steps, shape)

@@ -1,0 +1,26 @@
+"""No memory: every forward recomputes the whole past. The reference that every cache is compared with."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+__all__ = ["Recompute"]
+
+
+class Recompute:
+    """Keeps nothing. Committed lengths stay 0, so every forward is given all that it may see."""
+
+    def __init__(self, rows: int = 1) -> None:
+        self.lengths = [0] * rows
+
+    def read_length(self, new: int) -> int:
+        return new
+
+    def write(self, layer: int, k: Tensor, v: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+        return k, v
+
+    def commit(self, lengths: list[int]) -> None:
+        pass
+
+    def truncate(self, lengths: list[int]) -> None:
+        pass

@@ -1,0 +1,9 @@
+"""How a unit is corrupted and restored: one process per file."""
+
+from .absorbing import AbsorbingMask
+from .flow import FlowMatching
+from .gaussian import Gaussian
+from .next_token import NextToken
+from .protocol import Advanced, Process
+
+__all__ = ["AbsorbingMask", "Advanced", "FlowMatching", "Gaussian", "NextToken", "Process"]

@@ -1,0 +1,77 @@
+"""What all Gaussian paths x_t = alpha(t) * clean + sigma(t) * noise share; a process says which path and what it predicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..solvers import DDIM, Solver, Span
+from .protocol import Advanced, Draw
+
+__all__ = ["GaussianPath"]
+
+
+@dataclass(frozen=True)
+class GaussianPath:
+    """A continuous unit on the path x_t = alpha(t) clean + sigma(t) noise, 0 <= t <= 1.
+
+    A subclass gives ``coefficients`` (alpha, sigma), ``target`` (what the network learns) and ``clean`` (back from its
+    prediction). ``grid`` bends the solver's fixed grid: the nominal level l of a move is at time l ** grid.
+    """
+
+    solver: Solver = DDIM()
+    grid: float = 1.0
+    min_level: float = 1e-3
+
+    shift = 0
+    feeds_draft = True
+    conditioned = True
+    noise = "normal"
+
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def target(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def clean(self, prediction: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def corrupt(self, clean: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+        alpha, sigma = self.coefficients(level.clamp_min(self.min_level).unsqueeze(-1))
+        return alpha * clean + sigma * noise
+
+    def learns(self, noisy: Tensor, clean: Tensor) -> Tensor:
+        return torch.ones(noisy.shape[:2], dtype=torch.bool, device=noisy.device)
+
+    def loss(self, prediction: Tensor, clean: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
+        t = level.clamp_min(self.min_level).unsqueeze(-1)
+        alpha, sigma = self.coefficients(t)
+        target = self.target(clean, (noisy - alpha * clean) / sigma, t)
+        return (prediction.float() - target).square().mean(-1)
+
+    def prior(self, draw: Draw, m: int, *shape: int) -> Tensor:
+        return draw("normal", *shape)
+
+    def level(self, x: Tensor) -> Tensor:
+        return torch.ones(len(x))
+
+    def open(self, x: Tensor) -> Tensor:
+        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+
+    def advance(
+        self, x: Tensor, prediction: Tensor, step: Tensor, of: int, draw: Draw, carry: Tensor | None = None
+    ) -> Advanced:
+        def time(steps: Tensor) -> Tensor:
+            return ((1 - steps.to(x.dtype) / of).clamp_min(0) ** self.grid).view(-1, 1, 1)
+
+        t, to = time(step), time(step + 1)
+        clean = self.clean(prediction.float().view_as(x), x, t)
+        span = Span(
+            *self.coefficients(t), *self.coefficients(to), *self.coefficients(time(step - 1)), (step == 0).view(-1, 1, 1)
+        )
+        noise = draw("normal", *x.shape[1:]) if self.solver.stochastic else None
+        moved, carry = self.solver(x, clean, span, noise, carry)
+        return Advanced(moved, to.view(-1), carry=carry)

@@ -1,0 +1,68 @@
+"""The contract of a process: one half is used in training (corrupt, loss), the other in sampling (prior, advance)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+__all__ = ["Advanced", "Draw", "Process"]
+
+Draw = Callable[..., Tensor]
+"""``draw(kind, *shape)``: noise of kind "uniform" or "normal" that belongs to the units being advanced: [m, *shape]."""
+
+
+class Advanced(NamedTuple):
+    """Units after a step. x [m, size, ...]; level float [m], really reached; log_prob [m, size] of the tokens fixed
+    now (0 elsewhere), or None; carry [m, size, ...]: what a multistep solver remembers, or None."""
+
+    x: Tensor
+    level: Tensor
+    log_prob: Tensor | None = None
+    carry: Tensor | None = None
+
+
+class Process(Protocol):
+    """How a unit gets noisier in training, and cleaner in sampling.
+
+    shift: where the prediction of a token is read: 0, at the token; 1, at the token before it (next token).
+    feeds_draft: whether the network is shown the noisy unit at all (next token: it is not).
+    conditioned: whether the network is told the level.
+    noise: kind of the noise that ``corrupt`` takes, "uniform" or "normal".
+    """
+
+    shift: int
+    feeds_draft: bool
+    conditioned: bool
+    noise: str
+
+    def corrupt(self, clean: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+        """The clean values at a noise level: clean [rows, n, ...], level [rows, n], noise [rows, n, ...]."""
+        ...
+
+    def learns(self, noisy: Tensor, clean: Tensor) -> Tensor:
+        """The tokens whose prediction carries a loss, boolean [rows, n]."""
+        ...
+
+    def loss(self, prediction: Tensor, clean: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
+        """Weighted loss of every learnt token, float [m]; prediction [m, ...], the others [m, ...], level [m]."""
+        ...
+
+    def prior(self, draw: Draw, m: int, *shape: int) -> Tensor:
+        """Units of which nothing is known, [m, *shape]."""
+        ...
+
+    def level(self, x: Tensor) -> Tensor:
+        """Level of units that are partly known from the start, float [m]."""
+        ...
+
+    def open(self, x: Tensor) -> Tensor:
+        """Where a prediction is wanted, boolean [m, size]."""
+        ...
+
+    def advance(
+        self, x: Tensor, prediction: Tensor, step: Tensor, of: int, draw: Draw, carry: Tensor | None = None
+    ) -> Advanced:
+        """One step: x [m, size, ...], prediction of the open tokens [number open, ...], step int64 [m]."""
+        ...

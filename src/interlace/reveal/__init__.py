@@ -1,0 +1,10 @@
+"""Reveal rules: which of the candidates of a unit are fixed now. One rule per file."""
+
+from .dynamic import Dynamic
+from .entropy import EntropyBounded
+from .protocol import Reveal, top
+from .sequential import Sequential
+from .static import Static
+from .threshold import Threshold
+
+__all__ = ["Dynamic", "EntropyBounded", "Reveal", "Sequential", "Static", "Threshold", "top"]

@@ -1,0 +1,92 @@
+"""From logits to candidates: temperature, top-k, top-p, and the confidence of what was drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .errors import SettingError
+
+__all__ = ["Candidates", "Sampler"]
+
+
+class Candidates(NamedTuple):
+    """What a prediction offers for every open token; tensors [m].
+
+    token: the candidate. confidence: its probability before any filtering. entropy: of that distribution, in nats.
+    """
+
+    token: Tensor
+    confidence: Tensor
+    entropy: Tensor
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """softmax(logits / temperature), cut to the ``top_k`` likeliest tokens and to the smallest set that holds
+    ``top_p`` of the mass; temperature 0 is greedy.
+
+    The confidence is the probability *before* the cuts (after them, ``top_k=1`` would make every candidate certain);
+    in greedy decoding it is softmax(logits). A draw is made by one uniform number a token, so that a row draws the
+    same token alone and in a batch.
+
+    Raises ``SettingError`` for a negative temperature, top_k < 0 or top_p outside (0, 1].
+
+    >>> candidates = Sampler()(torch.tensor([[0.0, 2.0]]), None)
+    >>> candidates.token.tolist(), round(candidates.confidence.item(), 3)
+    ([1], 0.881)
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise SettingError(f"temperature is {self.temperature}; pass 0 (greedy) or a positive number")
+        if self.top_k < 0:
+            raise SettingError(f"top_k is {self.top_k}; pass 0 (off) or a positive count")
+        if not 0 < self.top_p <= 1:
+            raise SettingError(f"top_p is {self.top_p}; pass a share in (0, 1], 1 is off")
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0 or self.top_k == 1
+
+    def __call__(self, logits: Tensor, uniform: Tensor | None) -> Candidates:
+        """logits [m, vocab], uniform [m] in [0, 1) (unused and may be None when greedy)."""
+        logits = logits.float()
+        if self.temperature > 0:
+            logits = logits / self.temperature
+        log_probabilities = logits.log_softmax(-1)
+        probabilities = log_probabilities.exp()
+        if self.greedy:
+            confidence, token = probabilities.max(-1)
+        else:
+            assert uniform is not None
+            kept = self._cut(probabilities)
+            token = _inverse(kept, uniform)
+            confidence = probabilities.gather(-1, token[:, None])[:, 0]
+        entropy = -(probabilities * log_probabilities.clamp_min(-1e4)).sum(-1)
+        return Candidates(token, confidence, entropy)
+
+    def _cut(self, probabilities: Tensor) -> Tensor:
+        if 0 < self.top_k < probabilities.shape[-1]:
+            least = probabilities.topk(self.top_k, -1).values[:, -1:]
+            probabilities = probabilities.where(probabilities >= least, 0.0)
+        if self.top_p < 1:
+            ranked, order = probabilities.sort(-1, descending=True)
+            before = ranked.cumsum(-1) - ranked
+            ranked = ranked.where(before < self.top_p * ranked.sum(-1, keepdim=True), 0.0)
+            probabilities = torch.zeros_like(ranked).scatter(-1, order, ranked)
+        return probabilities
+
+
+def _inverse(weights: Tensor, uniform: Tensor) -> Tensor:
+    """The token at which the cumulated weight passes uniform * total; never one of weight 0."""
+    total = weights.double().cumsum(-1)
+    goal = uniform.double()[:, None] * total[:, -1:]
+    return torch.searchsorted(total, goal, right=True)[:, 0].clamp_max(weights.shape[-1] - 1)

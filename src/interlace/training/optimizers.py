@@ -1,0 +1,60 @@
+"""Optimizers by name, and the learning rate over a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SettingError
+
+__all__ = ["learning_rate", "make_optimizers"]
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: int, decay: float, shape: str) -> float:
+    """Linear warm-up over ``warmup`` steps, then ``shape``: "constant"; "wsd", constant and in the last ``decay``
+    share of the run linearly to 0; "cosine", to a tenth of the peak.
+
+    >>> [round(learning_rate(s, 10, 1.0, 2, 0.5, "wsd"), 2) for s in (0, 1, 4, 5, 9)]
+    [0.5, 1.0, 1.0, 1.0, 0.2]
+    """
+    warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    if shape == "constant":
+        return peak * warm
+    if shape == "wsd":
+        tail = max(1, round(steps * decay))
+        return peak * warm * min(1.0, (steps - step) / tail)
+    if shape == "cosine":
+        return peak * warm * (0.55 + 0.45 * math.cos(math.pi * min(1.0, step / max(1, steps))))
+    raise SettingError(f"unknown learning-rate shape {shape!r}; pass constant, wsd or cosine")
+
+
+def make_optimizers(
+    parameters: Iterable[tuple[str, Tensor]], name: str, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """"adamw": one AdamW. "muon": Muon for the matrices of the blocks, AdamW for everything else.
+
+    Every parameter group carries ``scale``, the share of the run's learning rate that it gets. Muon's update is
+    scaled to the root mean square of AdamW's, so one learning rate serves both. Source: Muon (Jordan et al., 2024),
+    scaling (arXiv:2502.16982).
+    """
+    named = [(n, p) for n, p in parameters if p.requires_grad]
+    matrices = [p for n, p in named if name == "muon" and "blocks." in n and p.dim() == 2]
+    chosen = {id(p) for p in matrices}
+    decayed = [p for n, p in named if id(p) not in chosen and p.dim() >= 2]
+    plain = [p for n, p in named if id(p) not in chosen and p.dim() < 2]
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay, "scale": 1.0},
+        {"params": plain, "weight_decay": 0.0, "scale": 1.0},
+    ]
+    groups = [g for g in groups if g["params"]]
+    fused = all(isinstance(p, nn.Parameter) and p.device.type in ("cpu", "cuda") for _, p in named)
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=fused)]
+    if name == "muon":
+        group = [{"params": matrices, "weight_decay": weight_decay, "scale": 1.0}]
+        optimizers.append(torch.optim.Muon(group, lr=0.0, momentum=0.95, adjust_lr_fn="match_rms_adamw"))
+    elif name != "adamw":
+        raise SettingError(f"unknown optimizer {name!r}; pass adamw or muon")
+    return optimizers
