@@ -55,11 +55,16 @@ class Pattern(Protocol):
 
     ``horizon(unit, units)`` is the last unit that any token of ``unit`` sees in a row of ``units`` units. It tells
     a memory which clean units can be committed for ever: those that see clean units only.
+
+    ``full(first, last, size)``: whether every token of the units ``first..last`` (of ``size`` tokens) sees every token
+    of the units ``0..last``, so that a forward over them needs no mask.
     """
 
     def __call__(self, q: Tags, k: Tags) -> Tensor: ...
 
     def horizon(self, unit: int, units: int) -> int: ...
+
+    def full(self, first: int, last: int, size: int) -> bool: ...
 
 
 def dense(pattern: Pattern, q: Tags, k: Tags | None = None) -> Tensor:
@@ -84,6 +89,9 @@ class Causal:
     def horizon(self, unit: int, units: int) -> int:
         return unit
 
+    def full(self, first: int, last: int, size: int) -> bool:
+        return first == last and size == 1
+
 
 @dataclass(frozen=True)
 class Bidirectional:
@@ -94,6 +102,9 @@ class Bidirectional:
 
     def horizon(self, unit: int, units: int) -> int:
         return units - 1
+
+    def full(self, first: int, last: int, size: int) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,9 @@ class PrefixBidirectional:
     def horizon(self, unit: int, units: int) -> int:
         return max(unit, min(self.prefix, units) - 1) if unit < self.prefix else unit
 
+    def full(self, first: int, last: int, size: int) -> bool:
+        return (first == last and size == 1) or last < self.prefix
+
 
 @dataclass(frozen=True)
 class BlockCausal:
@@ -124,6 +138,9 @@ class BlockCausal:
 
     def horizon(self, unit: int, units: int) -> int:
         return unit
+
+    def full(self, first: int, last: int, size: int) -> bool:
+        return first == last
 
 
 @dataclass(frozen=True)
@@ -144,3 +161,6 @@ class TwoCopy:
 
     def horizon(self, unit: int, units: int) -> int:
         return self.clean.horizon(unit, units)
+
+    def full(self, first: int, last: int, size: int) -> bool:
+        return False

@@ -43,7 +43,7 @@ def replacing(target: Path, size: int, ours: Callable[[str], bool]) -> Iterator[
         yield work
         for file in work.iterdir():
             _sync(file)
-        _sync(work)
+        _sync_names(work)
         _swap(work, target, ours)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -64,7 +64,7 @@ def left_behind(target: Path) -> Path | None:
 def _swap(work: Path, target: Path, ours: Callable[[str], bool]) -> None:
     if not target.exists():
         os.rename(work, target)
-        _sync(target.parent)
+        _sync_names(target.parent)
         return
     old = target.parent / f".{target.name}.{secrets.token_hex(4)}.old"
     os.rename(target, old)
@@ -73,7 +73,7 @@ def _swap(work: Path, target: Path, ours: Callable[[str], bool]) -> None:
     except BaseException:
         os.rename(old, target)
         raise
-    _sync(target.parent)
+    _sync_names(target.parent)
     for entry in old.iterdir():
         if not ours(entry.name):
             os.rename(entry, target / entry.name)
@@ -86,6 +86,12 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _sync_names(folder: Path) -> None:
+    """Some file systems cannot do this for a folder, and need not."""
+    with contextlib.suppress(OSError):
+        _sync(folder)
 
 
 def _full(target: Path, why: str) -> CheckpointError:

@@ -179,25 +179,25 @@ def load(
     'qwen3'
     """
     folder = _open(path)
-    network = folder.network.to(weights.common_dtype(folder.stored) if dtype is None else weights.to_dtype(dtype))
+    network = folder.network
+    tied = network.output.weight is network.embed.weight
+    network.to(weights.common_dtype(folder.stored) if dtype is None else weights.to_dtype(dtype))
     network.to_empty(device=device)
-    if folder.config.tied:
-        network.output.weight = network.embed.weight  # type: ignore[assignment]  # to_empty parts what is shared
-    network.eval()
+    if tied:  # to_empty parts what is shared
+        network.output.weight = network.embed.weight  # type: ignore[assignment]
     parameters = dict(network.named_parameters())
-    aliases = {name: of for name, of in folder.family.aliases(folder.config).items() if name in folder.stored}
     with torch.no_grad():
-        for name, tensor in weights.read_tensors(folder.stored, list(folder.pieces) + list(aliases)):
-            piece = folder.pieces[aliases.get(name, name)]
+        for name, tensor in weights.read_tensors(folder.stored, folder.pieces):
+            piece = folder.pieces[name]
             place = parameters[piece.ours][piece.index]
-            if name in aliases:
-                continue
             place.copy_(tensor)
             if check_finite and not weights.finite(place):
-                cause = "holds NaN or Inf" if not weights.finite(tensor) else f"does not fit into {place.dtype}"
-                remedy = "use an undamaged copy, or pass check_finite=False" if "holds" in cause else "use bfloat16"
-                raise CheckpointError(f"{folder.stored[name].file}: tensor {name} {cause}; {remedy}")
-    _check_aliases(folder, aliases)
+                if weights.finite(tensor):
+                    why = f"does not fit into {place.dtype}; load it as bfloat16 or float32"
+                else:
+                    why = "holds NaN or Inf; use an undamaged copy, or pass check_finite=False"
+                raise CheckpointError(f"{folder.stored[name].file}: tensor {name} {why}")
+    _check_aliases(folder)
     return Checkpoint(
         network=network,
         tokenizer=folder.tokenizer,
@@ -213,8 +213,10 @@ def load(
     )
 
 
-def _check_aliases(folder: _Folder, aliases: Mapping[str, str]) -> None:
-    for name, of in aliases.items():
+def _check_aliases(folder: _Folder) -> None:
+    for name, of in folder.family.aliases(folder.config).items():
+        if name not in folder.stored:
+            continue
         pair = dict(weights.read_tensors(folder.stored, [name, of]))
         if not torch.equal(pair[name], pair[of]):
             raise CheckpointError(
@@ -257,21 +259,16 @@ def _open(path: str | Path) -> _Folder:
     if given.get("quantization_config"):
         raise CheckpointError(f"{given.origin} says that the weights are quantised; use the unquantised checkpoint")
     given["model_type"] = model_type
-    try:
-        config = family.read_config(given)
-        with torch.device("meta"):
-            network = Transformer(config)
-    except SettingError as error:
-        raise CheckpointError(f"{given.origin}: {error}") from None
+    stored = weights.open_weights(directory)
+    config, network = _build(family, given, len(stored))
     given.pop("model_type", None)
 
     generation = Fields(
         read_json(directory / "generation_config.json", optional=True), str(directory / "generation_config.json")
     )
-    ids = {role: (given.pop(role, None), generation.pop(role, None)) for role in _ROLES}
-    eos = next((value for value in reversed(ids["eos_token_id"]) if value is not None), ())
+    eos = _either(generation.pop("eos_token_id", None), given.get("eos_token_id"), ())
     stop = tuple(eos) if isinstance(eos, list | tuple) else (eos,)
-    bos, pad = (next((v for v in reversed(ids[role]) if v is not None), None) for role in _ROLES[1:])
+    bos, pad = (_either(generation.pop(r, None), given.pop(r, None)) for r in ("bos_token_id", "pad_token_id"))
     if any(not isinstance(one, int | None) for one in (*stop, bos, pad)):
         raise CheckpointError(f"{given.origin}: a special token id is not a whole number; correct the file")
 
@@ -282,17 +279,53 @@ def _open(path: str | Path) -> _Folder:
     mask = tokens.find_mask(files, tokenizer) if mask is None else mask
     _check_tokens(directory, family, config, tokenizer, mask)
 
-    stored = weights.open_weights(directory)
-    extra = {"config": dict(given), "generation_config": dict(generation), "eos_token_id": ids["eos_token_id"][0]}
+    extra = {"config": dict(given), "generation_config": dict(generation)}
+    pieces = _pieces(directory, family, config, stored)
     folder = _Folder(
         directory, family, model_type, config, block_size, mask, stop, bos, pad, extra, files, tokenizer, stored,
-        {piece.published: piece for piece in family.pieces(config, stored.keys())}, network,
+        pieces, network,
     )  # fmt: skip
     _check_weights(folder)
     return folder
 
 
-_ROLES = ("eos_token_id", "bos_token_id", "pad_token_id")
+def _build(family: Family, given: Fields, tensors: int) -> tuple[TransformerConfig, Transformer]:
+    """The network of a config.json, on the meta device; no values of its fields are trusted."""
+    try:
+        config = family.read_config(given)
+        if config.num_layers > tensors:
+            raise SettingError(f"{config.num_layers} layers cannot come from {tensors} weights; correct the file")
+        if not all(bool(torch.isfinite(axis).all()) for axis in config.rope.frequencies(config.head_dim)):
+            raise SettingError("the rope parameters give infinite angles; correct the file")
+        with torch.device("meta"):
+            return config, Transformer(config)
+    except SettingError as error:
+        raise CheckpointError(f"{given.origin}: {error}") from None
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        cause = str(error).splitlines()[0]
+        raise CheckpointError(f"{given.origin} describes an impossible network ({cause}); correct the file") from None
+
+
+def _pieces(
+    directory: Path, family: Family, config: TransformerConfig, stored: Mapping[str, weights.Stored]
+) -> dict[str, Piece]:
+    pieces, missing = {}, []
+    for piece in family.pieces(config, stored.keys()):
+        pieces[piece.published] = piece
+        if piece.published not in stored:
+            missing.append(piece.published)
+            if len(missing) == 1000:  # config.json is far off; there may be millions
+                break
+    if missing:
+        raise CheckpointError(
+            f"{directory}: the weights lack {_some(missing)}; download them all, or correct config.json "
+            "(number of layers, tie_word_embeddings, biases)"
+        )
+    return pieces
+
+
+def _either(first: Any, second: Any, default: Any = None) -> Any:
+    return first if first is not None else second if second is not None else default
 
 
 def _check_tokens(
@@ -326,20 +359,12 @@ def _check_weights(folder: _Folder) -> None:
     stored, pieces = folder.stored, folder.pieces
     parameters = dict(folder.network.named_parameters())
     for name, piece in pieces.items():
-        if name not in stored:
-            continue
         right, found = tuple(parameters[piece.ours][piece.index].shape), stored[name].shape
         if right != found:
             raise CheckpointError(
                 f"{stored[name].file}: tensor {name} is {list(found)} but should be {list(right)} by config.json; "
                 "correct config.json, or use the one that belongs to these weights"
             )
-    missing = [name for name in pieces if name not in stored]
-    if missing:
-        raise CheckpointError(
-            f"{folder.path}: the weights lack {_some(missing)}; download them all, or correct config.json "
-            "(number of layers, tie_word_embeddings, biases)"
-        )
     known = pieces.keys() | folder.family.aliases(folder.config).keys()
     odd = [name for name in stored if name not in known and not _HARMLESS.search(name)]
     if odd:
@@ -404,7 +429,7 @@ def _contents(checkpoint: Checkpoint, family: Family, stored_as: torch.dtype) ->
     _check_expressible(checkpoint.config, family, written)
     eos: Any = list(stop) if len(stop) > 1 else next(iter(stop), None)
     generation = {**extra.get("generation_config", {})}
-    before = extra.get("eos_token_id")
+    before = extra.get("config", {}).get("eos_token_id")
     # published folders often name one stop token in config.json and all of them in generation_config.json
     keep = before is not None and set(before if isinstance(before, list) else [before]) <= set(stop)
     roles = {"bos_token_id": checkpoint.bos_token_id, "pad_token_id": checkpoint.pad_token_id}

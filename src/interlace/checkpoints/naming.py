@@ -73,7 +73,7 @@ class LlamaLike:
         layers = fields.take("num_hidden_layers", int)
         hidden, heads = fields.take("hidden_size", int), fields.take("num_attention_heads", int)
         positions = fields.take("max_position_embeddings", int, 2048)
-        if min(layers, hidden, heads) < 1:
+        if min(layers, hidden, heads, positions) < 1:
             raise CheckpointError(f"{fields.origin}: a size is less than 1; correct the file")
         activation = fields.take("hidden_act", str, "silu")
         if activation not in ("silu", "swish"):
@@ -242,13 +242,15 @@ def read_rope(fields: Fields, positions: int) -> Rope:
     ``positions`` is ``max_position_embeddings``, the original length where none is given. Raises ``CheckpointError``
     for a scaling that is not supported: ``dynamic``, which depends on the length of the text, and ``longrope``.
     """
+    origin = f"{fields.origin}, rope"
     theta = fields.take("rope_theta", float, 10000.0)
-    newer = fields.take("rope_parameters", dict, {})
-    inside = Fields(fields.take("rope_scaling", dict, newer), f"{fields.origin}, rope scaling")
+    newer = Fields(fields.take("rope_parameters", dict, {}), origin)
+    theta = newer.take("rope_theta", float, theta) if not _per_layer(newer) else theta
+    inside = Fields(fields.take("rope_scaling", dict, {}) or newer, origin)
     original = fields.take("original_max_position_embeddings", int, None)
-    if any(isinstance(value, dict) for value in inside.values()):
+    if _per_layer(inside):
         raise CheckpointError(f"{fields.origin}: rope_parameters per kind of layer are not supported; use one for all")
-    theta = inside.take("rope_theta", float, newer.get("rope_theta") or theta)
+    theta = inside.take("rope_theta", float, theta)
     share = fields.take("partial_rotary_factor", float, 1.0)
     share = inside.take("partial_rotary_factor", float, share)
     if share != 1.0:
@@ -268,9 +270,8 @@ def read_rope(fields: Fields, positions: int) -> Rope:
         if value is not None:
             values[name] = value
     if kind != "linear":
-        values["original_max_position_embeddings"] = original or values.get(
-            "original_max_position_embeddings", positions
-        )
+        values.setdefault("original_max_position_embeddings", positions)
+        values["original_max_position_embeddings"] = original or values["original_max_position_embeddings"]
     if kind == "yarn" and "factor" not in values:
         values["factor"] = positions / values["original_max_position_embeddings"]
     if kind == "yarn":  # 0 stands for the default
@@ -278,6 +279,10 @@ def read_rope(fields: Fields, positions: int) -> Rope:
     if "factor" not in values:
         raise CheckpointError(f"{fields.origin}: rope scaling {kind!r} has no 'factor'; add it")
     return Rope((theta,), scaling=RopeScaling(kind, **values))
+
+
+def _per_layer(values: dict[str, Any]) -> bool:
+    return any(isinstance(value, dict) for value in values.values())
 
 
 def write_rope(rope: Rope) -> dict[str, Any]:

@@ -119,8 +119,9 @@ def files_to_write(
             "model_max_length": max_length,
             "clean_up_tokenization_spaces": False,
         }
-    else:  # a published file says on purpose which roles it fills; only a mask token may be new
-        named = {"mask_token": named.get("mask_token")}
+    else:  # a published file says on purpose which roles it fills; only a mask token that is not found is added
+        mask = named.get("mask_token")
+        named = {} if mask == find_mask(out, tokenizer) else {"mask_token": mask}
     for role, number in named.items():
         text = None if number is None else tokenizer.id_to_token(number)
         if text is not None and _content(config.get(role)) != text:

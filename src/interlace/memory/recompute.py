@@ -10,11 +10,13 @@ __all__ = ["Recompute"]
 class Recompute:
     """Keeps nothing. Committed lengths stay 0, so every forward is given all that it may see."""
 
+    keeps = False
+
     def __init__(self, rows: int = 1) -> None:
         self.lengths = [0] * rows
 
-    def read_length(self, new: int) -> int:
-        return new
+    def open(self, ends: list[int]) -> int:
+        return max(ends)
 
     def write(self, layer: int, k: Tensor, v: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
         return k, v
@@ -24,3 +26,6 @@ class Recompute:
 
     def truncate(self, lengths: list[int]) -> None:
         pass
+
+    def keep(self, rows: list[int]) -> None:
+        self.lengths = [0] * len(rows)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..attention.patterns import Tags
 from ..errors import SettingError
 from ..grid import Schedule, walk
 from ..schedules import schedule_text
@@ -20,6 +19,8 @@ from ..schedules import schedule_text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from ..attention.patterns import Tags
 
 __all__ = ["draw_mask", "draw_path", "figure_svg", "mask_text", "path_text"]
 

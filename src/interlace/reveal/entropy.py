@@ -26,7 +26,7 @@ class EntropyBounded:
             raise SettingError(f"gamma is {self.gamma}; pass a bound in nats, 0 for one token a step")
 
     def __call__(self, open: Tensor, confidence: Tensor, entropy: Tensor, quota: Tensor) -> Tensor:
-        ranked, order = entropy.masked_fill(~open, float("inf")).sort(-1, stable=True)
+        ranked, order = entropy.masked_fill(~open, float("inf")).sort(dim=-1, stable=True)
         within = ranked.cumsum(-1) < self.gamma
         within[:, 0] = True
         return within.gather(-1, order.argsort(-1)) & open

@@ -27,6 +27,6 @@ def top(open: Tensor, score: Tensor, count: Tensor) -> Tensor:
     >>> top(torch.tensor([[True, False, True]]), torch.tensor([[0.1, 0.9, 0.5]]), torch.tensor([1])).tolist()
     [[False, False, True]]
     """
-    order = score.masked_fill(~open, float("-inf")).argsort(-1, descending=True, stable=True)
+    order = score.masked_fill(~open, float("-inf")).argsort(dim=-1, descending=True, stable=True)
     rank = order.argsort(-1)
     return (rank < count[:, None]) & open

@@ -237,9 +237,7 @@ def _measure(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
         shapes[:, number] = _correlation(cover, _coverage(shape, centres[number], size))
     centre = centres[int(shapes.mean(0).argmax())]
     steps = _wrap(np.diff(centre, axis=0), size)
-    # Least squares through the unwrapped centres; the median keeps a single jump from turning the unwrapping.
-    typical = np.median(steps, axis=0)
-    steps = typical + _wrap(steps - typical, size)
+    # Least squares through the unwrapped centres.
     path = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
     times = np.arange(frames) - (frames - 1) / 2
     velocity = times @ path / np.square(times).sum()
