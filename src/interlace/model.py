@@ -1,0 +1,157 @@
+"""A model ready for use: a checkpoint together with the system that it was trained for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .checkpoints import Checkpoint, families
+from .checkpoints import load as load_checkpoint
+from .errors import SettingError
+from .generation import OPEN, Event, Result, collect, generate
+from .systems import Parts, System, find, systems
+from .systems.system import Settings, TextSettings
+from .worlds.tokenizer import encode
+
+__all__ = ["BUNDLED", "Model", "load"]
+
+BUNDLED = Path(__file__).parent / "models"
+
+
+@dataclass
+class Model:
+    """A checkpoint, its system, and the system's settings.
+
+    >>> model = load("twin")                                                # doctest: +SKIP
+    >>> model.text(model.complete("def area(", length=24).content)          # doctest: +SKIP
+    """
+
+    checkpoint: Checkpoint
+    system: System
+    settings: Settings
+
+    @property
+    def network(self) -> Any:
+        return self.checkpoint.network
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.checkpoint.tokenizer
+
+    def with_(self, **changes: Any) -> Model:
+        """The same weights under other settings (steps, threshold, temperature, ...); ``None`` changes nothing.
+
+        Raises ``SettingError`` for unknown or impossible settings, and for a block size that the model was not
+        trained for.
+        """
+        trained = self.checkpoint.block_size
+        block_size = changes.get("block_size")
+        if block_size is not None and trained is not None and block_size != trained:
+            raise SettingError(
+                f"block_size is {block_size}, but the model was adapted for {trained}; leave it, or adapt the model "
+                f"with --block-size {block_size}"
+            )
+        return replace(self, settings=self.settings.but(**changes))
+
+    @property
+    def parts(self) -> Parts:
+        return self.system.parts(self.settings)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; special tokens in it count as plain text."""
+        if self.tokenizer is None:
+            raise SettingError("the checkpoint has no tokenizer.json; pass token ids, or add the tokenizer's files")
+        return encode(self.tokenizer, text)
+
+    def text(self, tokens: Tensor | Sequence[int]) -> str:
+        """The text of token ids; tokens still open are shown as ``·``."""
+        ids = tokens.tolist() if isinstance(tokens, Tensor) else list(tokens)
+        pieces, run = [], []
+        for token in ids:
+            if token == OPEN:
+                pieces += [self.tokenizer.decode(run), "·"]
+                run = []
+            else:
+                run.append(token)
+        return "".join([*pieces, self.tokenizer.decode(run)])
+
+    def stream(
+        self, prompts: Sequence[str | Sequence[int] | Tensor], length: int | Sequence[int], **options: Any
+    ) -> Iterator[Event]:
+        """``interlace.generation.generate`` with this model's parts; prompts may be texts.
+
+        ``options``: stop, seed, label, guide, drafts, fuse, details, memory. ``stop`` defaults to the checkpoint's.
+        """
+        ids = [self.encode(p) if isinstance(p, str) else p for p in prompts]
+        options.setdefault("stop", self.checkpoint.stop_token_ids)
+        return generate(self.network, ids, length, **(self.parts.sampling | options))
+
+    def complete_all(
+        self, prompts: Sequence[str | Sequence[int] | Tensor], length: int | Sequence[int], **options: Any
+    ) -> list[Result]:
+        """Generate behind every prompt and return the finished rows."""
+        ids = [self.encode(p) if isinstance(p, str) else p for p in prompts]
+        options.setdefault("stop", self.checkpoint.stop_token_ids)
+        return collect(self.stream(ids, length, **options), ids, length, options["stop"])
+
+    def complete(self, prompt: str | Sequence[int] | Tensor, length: int, **options: Any) -> Result:
+        """Generate ``length`` tokens behind one prompt."""
+        return self.complete_all([prompt], length, **options)[0]
+
+    def infill(
+        self, prefix: str | Sequence[int], suffix: str | Sequence[int], length: int, **options: Any
+    ) -> Result:
+        """Fill ``length`` tokens between a prefix and a suffix; ``Result.row`` is the whole.
+
+        Raises ``SettingError`` when the system cannot infill (next token).
+        """
+        before = self.encode(prefix) if isinstance(prefix, str) else list(prefix)
+        after = self.encode(suffix) if isinstance(suffix, str) else list(suffix)
+        options["stop"] = ()
+        row = [*before, *[OPEN] * length, *after]
+        result = collect(self.stream([row], 0, **options), [row], 0)[0]
+        return replace(result, content=result.row[len(before) : len(before) + length])
+
+
+def load(
+    path: str | Path,
+    system: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    **settings: Any,
+) -> Model:
+    """Load a model: a folder, a hub name, or one of the bundled models ``"base"`` and ``"twin"``.
+
+    ``system`` defaults to the one whose published format the checkpoint has (``ar`` for Llama and Qwen). ``settings``
+    change the system's defaults. Raises ``CheckpointError`` and ``SettingError``.
+    """
+    name = str(path)
+    folder = BUNDLED / name
+    source = folder if name in ("base", "twin") and folder.is_dir() and not Path(name).exists() else path
+    checkpoint = load_checkpoint(source, dtype, device)
+    checkpoint.network.eval()
+    chosen = find(system) if system else of_format(checkpoint.family)
+    defaults = chosen.settings
+    if isinstance(defaults, TextSettings) and chosen.name != "ar":
+        if checkpoint.mask_token_id is None:
+            raise SettingError(
+                f"{path} has no mask token, so {chosen.name} cannot decode it; adapt it first: interlace adapt "
+                f"--system {chosen.name} --model {path}"
+            )
+        defaults = defaults.but(mask_id=checkpoint.mask_token_id, block_size=checkpoint.block_size)
+    return Model(checkpoint, chosen, defaults).with_(**settings)
+
+
+def of_format(family: str) -> System:
+    """The system whose weights are published in a format; plain autoregression for all other text formats."""
+    for system in systems().values():
+        if system.format is not None and family.removesuffix("_moe") == system.format and system.name != "ar":
+            return system
+    if family not in families():
+        raise SettingError(f"unknown format {family!r}; known: {', '.join(families())}")
+    return find("ar")

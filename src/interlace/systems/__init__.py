@@ -1,0 +1,34 @@
+"""The published systems, one file each. A file in this folder that defines ``SYSTEM`` is a system; nothing lists them."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+
+from ..errors import SettingError
+from .system import Claim, Parts, System
+
+__all__ = ["Claim", "Parts", "System", "find", "systems"]
+
+
+@functools.cache
+def systems() -> dict[str, System]:
+    """Every system by name.
+
+    >>> "sdar" in systems()
+    True
+    """
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        system = getattr(importlib.import_module(f"{__name__}.{module.name}"), "SYSTEM", None)
+        if isinstance(system, System):
+            found[system.name] = system
+    return dict(sorted(found.items()))
+
+
+def find(name: str) -> System:
+    """The system of that name; ``SettingError`` lists the known ones."""
+    if name not in systems():
+        raise SettingError(f"unknown system {name!r}; known: {', '.join(systems())}")
+    return systems()[name]

@@ -1,0 +1,106 @@
+"""What a system is: a choice of parts, the settings that the choice depends on, and the claim that is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .. import reveal
+from ..attention.patterns import Pattern
+from ..errors import SettingError
+from ..grid import Schedule
+from ..layouts import Layout
+from ..processes import Process
+from ..reveal import Reveal
+from ..sampling import Sampler
+from ..training.objectives import Objective
+
+__all__ = ["Claim", "Parts", "Settings", "System", "TextSettings"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The arguments of ``interlace.generation.generate``, and the objective with which the network was trained."""
+
+    layout: Layout
+    pattern: Pattern
+    process: Process
+    schedule: Schedule
+    objective: Objective
+    memory: str = "exact"
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What ``generate`` takes."""
+        return {name: getattr(self, name) for name in ("layout", "pattern", "process", "schedule", "memory")}
+
+
+class Settings(BaseModel):
+    """Settings that a system's parts depend on; unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def but(self, **changes: Any) -> Any:
+        """These settings with some changed (``None`` leaves one as it is). ``SettingError`` names what is wrong."""
+        given = {k: v for k, v in changes.items() if v is not None}
+        try:
+            return type(self)(**(self.model_dump() | given))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(p) for p in first["loc"]) or "settings"
+            known = ", ".join(type(self).model_fields)
+            hint = f"known: {known}" if first["type"] == "extra_forbidden" else f"got {first['input']!r}"
+            raise SettingError(f"{place}: {first['msg'].lower()}; {hint}") from None
+
+
+class TextSettings(Settings):
+    """Settings of a text model's decoding. ``mask_id`` and ``block_size`` come from the checkpoint."""
+
+    block_size: int = Field(4, ge=1, le=4096, description="tokens per block")
+    mask_id: int = Field(0, ge=0, description="id of the mask token")
+    steps: int | None = Field(None, ge=1, description="denoising steps per block (default: block_size)")
+    reveal: Literal["static", "dynamic", "threshold", "sequential", "entropy-bounded"] = Field(
+        "dynamic", description="rule that says which candidates are fixed in a step"
+    )
+    threshold: float = Field(0.9, ge=0, description="confidence above which a candidate is fixed")
+    gamma: float = Field(0.35, ge=0, description="nats of joint uncertainty fixed in a step (entropy-bounded)")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    top_k: int = Field(0, ge=0, description="keep the likeliest tokens only; 0 is off")
+    top_p: float = Field(1.0, gt=0, le=1, description="keep the smallest set of this probability; 1 is off")
+
+    def sampler(self) -> Sampler:
+        return Sampler(self.temperature, self.top_k, self.top_p)
+
+    def rule(self) -> Reveal:
+        """The reveal rule, given those of these settings that it knows."""
+        cls: Any = getattr(reveal, "".join(part.title() for part in self.reveal.split("-")))
+        return cls(**{f.name: getattr(self, f.name) for f in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper says, and when we call it reproduced at small scale (the check is in ``interlace.claims``)."""
+
+    paper: str
+    reproduced_if: str
+
+
+@dataclass(frozen=True)
+class System:
+    """A published system: where it comes from, its settings' defaults, and its parts as a function of them.
+
+    format: the checkpoint family in which its weights are published (None: our own).
+    """
+
+    name: str
+    title: str
+    paper: str
+    summary: str
+    family: Literal["text", "image", "video"]
+    settings: Settings
+    parts: Callable[[Any], Parts]
+    claim: Claim | None = None
+    format: str | None = None
