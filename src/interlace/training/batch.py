@@ -17,8 +17,9 @@ class Batch:
     """Rows of a training step.
 
     content: tokens int64 [rows, n], or features float [rows, n, d]. document: int64 [rows, n], -1 for padding that
-    belongs to none (it carries no loss). index: place in the document, int64 [rows, n]. label: class of every row,
-    int64 [rows], or None. row: global number of every row, which its noise is indexed by.
+    belongs to none (it carries no loss). index: place in the document, in the order in which it is read, int64
+    [rows, n]. row: global number of every row, which its noise is indexed by. label: class of every row, int64 [rows],
+    or None. place: index of every token in the document as written, where that is another order; else None.
     """
 
     content: Tensor
@@ -26,10 +27,11 @@ class Batch:
     index: Tensor
     row: list[int]
     label: Tensor | None = None
+    place: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        label = None if self.label is None else self.label.to(device)
-        return Batch(self.content.to(device), self.document.to(device), self.index.to(device), self.row, label)
+        moved = (None if t is None else t.to(device) for t in (self.label, self.place))
+        return Batch(self.content.to(device), self.document.to(device), self.index.to(device), self.row, *moved)
 
 
 class Rows(Protocol):

@@ -82,7 +82,7 @@ class TwoCopyLoss:
         unit = self.layout.unit(batch.index)
         once = Tags(batch.index, unit, document, torch.ones_like(unit))
         tags = Tags(*(torch.cat(pair, 1) for pair in zip(once, once._replace(copy=torch.zeros_like(unit)), strict=True)))
-        positions = self.layout.positions(batch.index)
+        positions = self.layout.positions(batch.index if batch.place is None else batch.place)
         told: dict[str, Tensor] = {}
         if self.process.conditioned:
             told["level"] = torch.cat((level.clamp_min(1e-6), torch.zeros_like(level)), 1)

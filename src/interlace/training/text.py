@@ -1,70 +1,79 @@
-"""Text runs from end to end: a corpus and a tokenizer become rows, a network and an objective become a model."""
+"""Text as training rows: corpora, mixtures of them, tokenizers, packing."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
+from pydantic import BaseModel, ConfigDict, Field
 
-from ..nn import Transformer, TransformerConfig
-from ..worlds.corpus import Document, installed_sources, open_corpus, standard_library, stdlib_tests
+from ..errors import SettingError
+from ..worlds.corpus import Document, installed_sources, open_corpus, stdlib_tests
 from ..worlds.packing import PackedRows, tokenize_corpus
-from .batch import TextRows
+from .batch import Rows, TextRows
+from .suffix_first import SuffixFirst
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["TextData", "fresh_network", "mixture"]
+__all__ = ["DataSettings", "mixture", "text_rows"]
 
 
-def mixture(spec: str, split: str, **options: Any) -> Iterator[Document]:
-    """Documents of a corpus, or of several joined by commas, each with an optional repetition ``*N`` (training only).
+class DataSettings(BaseModel):
+    """Where text comes from and how it is cut into rows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str = Field(
+        "stdlib",
+        description="corpus: stdlib, installed, tests, additions, a file or folder, hf:NAME; several joined by commas, "
+        "each with *N to repeat it",
+    )
+    length: int = Field(512, ge=8, description="tokens per row")
+    limit_bytes: int | None = Field(None, ge=1, description="bound on the bytes taken of the installed packages")
+    field: str = Field("text", description="field of a JSON-lines file or data set that holds the text")
+    suffix_first: float = Field(
+        0.0, ge=0, le=1, description="share of documents read suffix first, which teaches block diffusion to infill"
+    )
+    cache: Path | None = Field(None, description="folder that keeps tokenised corpora")
+
+
+def mixture(settings: DataSettings, split: str) -> Iterator[Document]:
+    """Documents of ``settings.data``; repetitions ``*N`` count in training only.
 
     ``stdlib*3,installed`` is three passes over the standard library for each over the installed packages.
     """
-    for part in spec.split(","):
+    for part in settings.data.split(","):
         name, _, times = part.strip().partition("*")
+        if times and not times.isdigit():
+            raise SettingError(f"data {part!r}: the repetition {times!r} is not a number; write name*3")
         for _ in range(int(times or 1) if split == "train" else 1):
             if name == "installed":
-                yield from installed_sources(options.get("limit_bytes")) if split == "train" else ()
+                yield from installed_sources(settings.limit_bytes) if split == "train" else ()
             elif name == "tests":
                 yield from stdlib_tests() if split == "train" else ()
             else:
-                yield from open_corpus(name, split, **options)  # type: ignore[arg-type]
+                yield from open_corpus(name, split, field=settings.field)  # type: ignore[arg-type]
 
 
-@dataclass
-class TextData:
-    """Training and held-out rows of a corpus under a tokenizer.
+def text_rows(
+    settings: DataSettings, tokenizer: Tokenizer, split: str = "train", multiple: int = 1, seed: int = 0, pad_id: int = 0
+) -> Rows:
+    """Packed rows of a corpus; every document ends on a multiple of ``multiple`` tokens.
 
-    ``length`` tokens a row; documents end on multiples of ``multiple`` (the block size of the model to train).
+    Raises ``SettingError`` when a row does not hold a whole number of blocks, ``DataError`` for an unreadable corpus.
     """
-
-    corpus: str
-    tokenizer: Tokenizer
-    length: int
-    multiple: int = 1
-    seed: int = 0
-    cache: Path | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def rows(self, split: str = "train") -> TextRows:
-        tokens = tokenize_corpus(mixture(self.corpus, split, **self.options), self.tokenizer, self.cache)
-        return TextRows(PackedRows(tokens, self.length, self.multiple, self.seed, pad_id=0))
+    if settings.length % multiple:
+        raise SettingError(f"rows of {settings.length} tokens do not hold whole blocks of {multiple}; change length")
+    tokens = tokenize_corpus(mixture(settings, split), tokenizer, settings.cache)
+    rows: Rows = TextRows(PackedRows(tokens, settings.length, multiple, seed, pad_id))
+    if settings.suffix_first and split == "train":
+        rows = SuffixFirst(rows, settings.suffix_first, seed=seed)
+    return rows
 
 
-def fresh_network(config: TransformerConfig, seed: int) -> Transformer:
-    """A network with random weights that depend on the seed alone."""
-    return Transformer(config).initialise(torch.Generator().manual_seed(seed))
-
-
-def first(documents: Iterator[Document], limit: int) -> list[Document]:
-    """At most ``limit`` documents."""
-    return list(itertools.islice(documents, limit))
-
-
-_ = standard_library  # re-exported for callers that train a tokenizer
+def describe(rows: Rows) -> dict[str, Any]:
+    """Rows in an epoch, and the share of their places that hold text."""
+    inner: Any = rows.rows if isinstance(rows, SuffixFirst) else rows
+    return {"rows": inner.packed.rows_per_epoch, "fill": inner.packed.fill}

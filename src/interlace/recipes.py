@@ -1,0 +1,148 @@
+"""Text runs from end to end, as the command line offers them: a new autoregressive model, or an adapted one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from .attention.positions import Rope
+from .checkpoints import Checkpoint, save
+from .errors import SettingError
+from .model import Model, load, of_format
+from .nn import Transformer, TransformerConfig
+from .systems import find
+from .systems.system import TextSettings
+from .training.loop import Probe, train
+from .training.settings import TrainSettings
+from .training.text import DataSettings, mixture, text_rows
+from .worlds.tokenizer import train_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["ShapeSettings", "adapt", "pretrain"]
+
+
+class ShapeSettings(BaseModel):
+    """The shape of a new network, in Qwen3's terms."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    vocab_size: int = Field(2048, ge=264, description="size of the byte-level BPE vocabulary")
+    hidden_size: int = Field(384, ge=8)
+    intermediate_size: int = Field(896, ge=8)
+    num_layers: int = Field(4, ge=1)
+    num_heads: int = Field(6, ge=1)
+    num_kv_heads: int = Field(2, ge=1)
+    head_dim: int = Field(64, ge=2)
+    max_positions: int = Field(2048, ge=8)
+
+    def config(self, vocab_size: int) -> TransformerConfig:
+        return TransformerConfig(**(self.model_dump() | {"vocab_size": vocab_size, "rope": Rope((10000.0,))}))
+
+
+def pretrain(
+    training: TrainSettings,
+    data: DataSettings,
+    shape: ShapeSettings | None = None,
+    tokenizer: Tokenizer | None = None,
+    **hooks: Any,
+) -> Model:
+    """Train a new autoregressive model in Qwen3's format on a corpus; the finished model lies in ``training.out``.
+
+    Without a ``tokenizer``, a byte-level BPE is trained on the corpus' first part (``data.data`` up to the first comma,
+    once). ``hooks``: ``probes`` and ``on_log`` of ``interlace.training.loop.train``.
+    """
+    shape = shape or ShapeSettings()
+    if tokenizer is None:
+        first = data.model_copy(update={"data": data.data.split(",")[0].partition("*")[0]})
+        tokenizer = train_tokenizer((d.text for d in mixture(first, "train")), shape.vocab_size)
+    config = shape.config(tokenizer.get_vocab_size())
+    network = Transformer(config).initialise(torch.Generator().manual_seed(training.seed))
+    rows = text_rows(data, tokenizer, "train", seed=training.seed)
+    held_out = text_rows(data, tokenizer, "heldout", seed=training.seed)
+    train(network, find("ar").parts(find("ar").settings).objective, rows, training, held_out, **hooks)
+    end = tokenizer.token_to_id("<|endoftext|>") or 0
+    checkpoint = Checkpoint(network, tokenizer, "qwen3", stop_token_ids=(end,), pad_token_id=end)
+    return _finish(checkpoint, training.out)
+
+
+def adapt(
+    base: str | Path | Model,
+    training: TrainSettings,
+    data: DataSettings,
+    system: str = "sdar",
+    block_size: int | None = None,
+    probes: Callable[[Model], list[Probe]] | None = None,
+    **hooks: Any,
+) -> Model:
+    """Adapt a trained autoregressive model into another system; the finished model lies in ``training.out``.
+
+    The weights start as they are: the mask token takes a free row of the embedding (Qwen3 has some), or one that the
+    tokenizer already has for it. ``probes(model)`` are measurements made at every evaluation.
+
+    Raises ``SettingError`` for a system without text objective, a checkpoint without tokenizer, or a vocabulary without
+    a free row for the mask.
+    """
+    chosen = find(system)
+    if not isinstance(chosen.settings, TextSettings):
+        raise SettingError(f"{system} does not generate text; adapt takes text systems, train the others")
+    model = base if isinstance(base, Model) else load(base, system="ar", dtype=torch.float32)
+    start = model.checkpoint
+    if start.tokenizer is None:
+        raise SettingError(f"{start.source} has no tokenizer.json; add the tokenizer's files beside config.json")
+    mask = start.mask_token_id if start.mask_token_id is not None else free_token(start)
+    settings = chosen.settings.but(mask_id=mask, block_size=block_size)
+    parts = chosen.parts(settings)
+    pad = start.stop_token_ids[0] if start.stop_token_ids else (start.pad_token_id or 0)
+    options = {"multiple": settings.block_size, "seed": training.seed, "pad_id": pad}
+    rows = text_rows(data, start.tokenizer, "train", **options)
+    held_out = text_rows(data, start.tokenizer, "heldout", **options)
+    moe = "_moe" if start.config.moe is not None else ""
+    extra = {**start.extra, "config": {**start.extra.get("config", {}), "suffix_first": data.suffix_first}}
+    checkpoint = replace(
+        start,
+        family=(chosen.format or "interlace") + moe,
+        block_size=settings.block_size,
+        mask_token_id=mask,
+        extra=extra,
+    )
+    adapted = Model(checkpoint, chosen, settings)
+    watched = None if probes is None else probes(adapted)
+    train(start.network, parts.objective, rows, training, held_out, probes=watched, **hooks)
+    return _finish(checkpoint, training.out, settings)
+
+
+def free_token(checkpoint: Checkpoint) -> int:
+    """The id of the mask token that the tokenizer has, or the first embedding row that it leaves free."""
+    tokenizer, rows = checkpoint.tokenizer, checkpoint.config.vocab_size
+    assert tokenizer is not None
+    for name in ("<|MASK|>", "<|mask|>", "<MASK>", "[MASK]"):
+        found = tokenizer.token_to_id(name)
+        if found is not None:
+            return int(found)
+    used = tokenizer.get_vocab_size(with_added_tokens=True)
+    if used >= rows:
+        raise SettingError(
+            f"the tokenizer uses all {rows} rows of the embedding; add one row (vocab_size {rows + 1}) for the mask token"
+        )
+    tokenizer.add_special_tokens(["<|MASK|>"])
+    return int(tokenizer.token_to_id("<|MASK|>"))
+
+
+def _finish(checkpoint: Checkpoint, out: Path, settings: TextSettings | None = None) -> Model:
+    """Save from the main process; return the model."""
+    from accelerate import PartialState
+
+    checkpoint.network.eval()
+    state = PartialState()
+    if state.is_main_process:
+        save(checkpoint, out)
+    state.wait_for_everyone()
+    system = of_format(checkpoint.family)
+    return Model(checkpoint, system, settings or system.settings)
