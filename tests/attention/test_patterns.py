@@ -79,6 +79,7 @@ def test_a_block_replicates_every_entry(layout: Any, length: int) -> None:
     assert torch.equal(dense(TwoCopy(), row).long(), torch.kron(scam, block))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 8))
 def test_two_copies_allow_n_squared_plus_n_pairs(n: int) -> None:
     row = join(Blocks(1).tags(n), Blocks(1).tags(n, copy=1))
@@ -136,6 +137,7 @@ def test_packed_documents_are_on_their_own(pattern: Any) -> None:
     assert torch.equal(dense(pattern, pack(pattern, lengths, padding)).int(), together)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12))
 def test_units_of_one_token_make_block_causal_causal(n: int) -> None:
     tags = Blocks(1).tags(n)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlace.errors import SettingError
@@ -19,6 +19,7 @@ def test_a_row_starts_as_noise_behind_its_prompt() -> None:
     assert len(levels) == 4
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([0.0, 0.25, 1.0]), max_size=12), st.data())
 def test_the_frontier_is_the_first_unit_that_is_not_clean(value: list[float], data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(value)))
@@ -35,6 +36,7 @@ def test_a_move_names_the_levels_that_it_joins() -> None:
     assert move.to == (0.0, 0.75)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 1000))
 def test_the_last_step_arrives_at_exactly_zero(of: int) -> None:
     assert Move((0,), (of - 1,), of).to == (0.0,)
@@ -78,6 +80,7 @@ def test_quotas_by_hand(size: int, steps: int, expected: list[int]) -> None:
     assert quotas(size, steps) == expected
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200), st.integers(1, 50))
 def test_quotas_are_even_complete_and_early(size: int, steps: int) -> None:
     shares = quotas(size, steps)

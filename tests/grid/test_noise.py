@@ -43,6 +43,13 @@ def test_a_row_draws_by_its_seed_not_by_its_place() -> None:
     assert not torch.equal(one, Noise((8,)).normal([0], [2], [1], (4,)))
 
 
+def test_a_seed_means_the_same_tomorrow() -> None:
+    uniform = Noise((7,)).uniform([0], [3], [1], (3,))
+    normal = Noise((-7,)).normal([0], [3], [1], (3,))
+    torch.testing.assert_close(uniform, torch.tensor([[0.22876668, 0.03131568, 0.65609908]]))
+    torch.testing.assert_close(normal, torch.tensor([[0.07013046, 0.18480889, 0.04860663]]))
+
+
 def test_uniform_and_normal_numbers_are_what_they_say() -> None:
     units = list(range(50))
     uniform = Noise((5,)).uniform([0] * 50, units, [0] * 50, (100,)).flatten()
