@@ -93,6 +93,13 @@ def test_no_copy_of_a_held_out_file_is_trained_on(monkeypatch, tmp_path, heldout
     assert [document.text for document in found] == [kept]
 
 
+def test_a_short_copy_must_be_exact():
+    """Two lines in common mean nothing in a long file, unless the whole file is the same."""
+    copies = corpus._Copies([Document("a.py", "import collections.abc as abc\nx = 1\n")])
+    assert copies.contain("import collections.abc as abc\nx = 1\n")
+    assert not copies.contain("import collections.abc as abc\nx = 2\n")
+
+
 def _instead_of(get_path, folder: Path):
     return lambda key, *rest: str(folder) if key in ("purelib", "platlib") else get_path(key, *rest)
 
@@ -108,10 +115,12 @@ def test_installed_sources_are_limited_and_in_a_fixed_order():
         next(installed_sources(0))
 
 
-def test_open_corpus_dispatches(tmp_path, heldout):
+def test_open_corpus_dispatches(tmp_path, monkeypatch, train, heldout):
     assert list(open_corpus("stdlib+installed+tests", "heldout")) == heldout
-    parts = {document.name.split("/")[0] for document in open_corpus("stdlib+installed", limit_bytes=50_000)}
-    assert {"site-packages", "argparse.py"} <= parts
+    monkeypatch.setattr(corpus, "standard_library", lambda split: iter(train))
+    names = [document.name for document in open_corpus("stdlib+installed", limit_bytes=50_000)]
+    assert names[: len(train)] == [document.name for document in train] and len(names) > len(train)
+    assert all(name.startswith("site-packages/") for name in names[len(train) :])
     (tmp_path / "a.txt").write_text("one\ntwo\n")
     assert list(open_corpus(str(tmp_path / "a.txt"))) == [Document("a.txt", "one\n")]
     with pytest.raises(DataError, match="not found; pass an existing path, hf:NAME, or one of stdlib"):
@@ -142,6 +151,14 @@ def test_a_directory_is_split_by_file(tmp_path, count):
     assert 1 <= len(heldout) < max(2, count // 5)
     assert not {d.name for d in train} & {d.name for d in heldout}
     assert train[0].name.startswith("deep/")
+
+
+def test_a_single_file_is_for_training_whatever_its_hash(tmp_path):
+    name = next(f"{i}.txt" for i in range(1000) if is_heldout(f"{i}.txt"))
+    (tmp_path / name).write_text("text")
+    assert [document.name for document in files(tmp_path)] == [name]
+    with pytest.raises(DataError, match="single document"):
+        list(files(tmp_path, "heldout"))
 
 
 def test_json_lines(tmp_path):

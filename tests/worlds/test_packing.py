@@ -142,7 +142,7 @@ def test_the_cache_is_read_back_as_a_memory_map(tokenizer, documents, tmp_path, 
 
 def test_the_cache_knows_its_texts_and_its_tokenizer(tokenizer, documents, tmp_path):
     tokenize_corpus(documents, tokenizer, cache=tmp_path)
-    changed = [*documents[:-1], Document(documents[-1].name, documents[-1].text + "x")]
+    changed = [*documents[:-1], Document(documents[-1].name, documents[-1].text[:-1] + "x")]
     corpus = tokenize_corpus(changed, tokenizer, cache=tmp_path)
     assert decode(tokenizer, corpus.document(29)[:-1]).endswith("x")
     tokenize_corpus(documents, train_tokenizer(["other"], 270), cache=tmp_path)
@@ -155,6 +155,9 @@ def test_a_damaged_cache_is_made_anew(tokenizer, documents, tmp_path):
     tokens = first.tokens.tolist()
     del first
     path.write_bytes(path.read_bytes()[:-20])
+    assert tokenize_corpus(documents, tokenizer, cache=tmp_path).tokens.tolist() == tokens
+    path.unlink()
+    np.save(path, np.zeros(5, dtype=np.uint16))
     assert tokenize_corpus(documents, tokenizer, cache=tmp_path).tokens.tolist() == tokens
 
 

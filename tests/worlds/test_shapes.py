@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -136,6 +138,11 @@ def test_nothing_noise_and_two_shapes_are_invalid():
     one = draw("circle", "red", path("east"), 16)
     two = np.maximum(one, draw("circle", "red", path("east", start=(11.0, 4.0)), 16))
     assert not valid(verify(two), label_of("circle", "east"))
+    hazy = np.where(one.max(-1, keepdims=True) > -1, one, -0.6)
+    assert replace(verify(hazy), confidence=1.0, velocity=(0, 0)) == replace(
+        verify(one), confidence=1.0, velocity=(0, 0)
+    )
+    assert not valid(verify(hazy), label_of("circle", "east"))
     grey = draw("circle", (0.2, 0.2, 0.2), path("east"), 16)
     assert not verify(grey).constant_colour
 

@@ -60,7 +60,9 @@ def test_special_tokens_in_a_users_text_are_plain_text(tokenizer):
     special = encode(tokenizer, text, allow_special=True)
     assert [index for index in special if index <= IM_END_ID] == [END_ID, MASK_ID]
     assert decode(tokenizer, special, skip_special=True) == "ab"
-    assert encode(tokenizer, text) == plain, "the switch of one call leaks into the next"
+    assert tokenizer.encode_special_tokens and encode(tokenizer, text) == plain, (
+        "the switch of one call leaks into the next"
+    )
 
 
 def test_pieces_suit_python(tokenizer):
@@ -152,6 +154,16 @@ def test_a_stream_of_nonsense_equals_its_decoding(tokenizer):
         stream = TextStream(tokenizer)
         parts = [stream.push([index]) for index in ids]
         assert "".join(parts) + stream.flush() == decode(tokenizer, ids, skip_special=True)
+
+
+def test_a_stream_keeps_its_context():
+    """Some decoders drop the space before the first token; it may be dropped only once."""
+    from tokenizers import Tokenizer, decoders, models
+
+    tokenizer = Tokenizer(models.WordLevel({"▁one": 0, "▁two": 1, "s": 2}, unk_token="s"))
+    tokenizer.decoder = decoders.Metaspace()
+    stream = TextStream(tokenizer)
+    assert [stream.push([index]) for index in (0, 1, 2, 0)] == ["one", " two", "s", " one"]
 
 
 def test_a_stream_is_prompt(tokenizer):
