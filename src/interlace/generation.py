@@ -109,6 +109,7 @@ def generate(
     drafts: bool = False,
     fuse: bool = True,
     details: bool = False,
+    places: Sequence[Tensor] | None = None,
 ) -> Iterator[Event]:
     """Generate ``length`` tokens behind every prompt; yield each unit as it becomes clean.
 
@@ -126,13 +127,15 @@ def generate(
         drafts: also yield units that are still noisy, after every step.
         fuse: feed a clean unit together with the next unit's first step; False spends a forward of its own on it.
         details: record log-probabilities and the order of reveal.
+        places: for every row, the positions of its tokens int64 [n (, axes)], when they are not those of the layout (a
+            row that is read in another order than it is written in); units are always cut along the row.
 
     Raises:
         SettingError: nothing to generate from, a length below 0, or a row longer than the network's positions.
     """
     walk = _Walk(
         network, prompts, length, layout, process, schedule, pattern, memory, tuple(stop), seed, label, guide, drafts,
-        fuse, details,
+        fuse, details, places,
     )  # fmt: skip
     return walk.run()
 
@@ -157,6 +160,7 @@ class _Walk:
         drafts: bool,
         fuse: bool,
         details: bool,
+        places: Sequence[Tensor] | None,
     ) -> None:
         self.network, self.layout, self.process, self.schedule = network, layout, process, schedule
         self.pattern, self.stop, self.drafts, self.fuse = pattern, stop, drafts, fuse
@@ -197,7 +201,14 @@ class _Walk:
             self.rows.append(_Row(number, len(prompt), more, levels))
         self.content = self.content.to(self.device)
         index = torch.arange(width, device=self.device)
-        self.positions, self.unit = layout.positions(index), layout.unit(index)
+        self.unit = layout.unit(index)
+        self.positions = layout.positions(index).unsqueeze(0).repeat(count, *[1] * layout.positions(index).dim())
+        for number, given in enumerate(places or ()):
+            if len(given) != totals[number]:
+                raise SettingError(
+                    f"row {number} has {totals[number]} tokens in whole blocks and {len(given)} places; pass one for each"
+                )
+            self.positions[number, : len(given)] = given
         self.open_at_start = process.open(self.content) if not config.features else None
         self.carry: Tensor | None = None
         self.log_prob = torch.zeros(count, width, device=self.device) if details else None
@@ -341,7 +352,8 @@ class _Walk:
         if not content.is_floating_point():
             content = content.clamp_min(0)
         mask = None if mask is None else mask.unsqueeze(1)
-        return self.network(content, self.positions[index], mask, self.memory, slots, **told)
+        positions = self.positions[torch.tensor(numbers, device=device)[:, None], index]
+        return self.network(content, positions, mask, self.memory, slots, **told)
 
     def _tags(self, index: Tensor) -> Tags:
         zero = torch.zeros_like(index)

@@ -16,6 +16,7 @@ from .errors import SettingError
 from .generation import OPEN, Event, Result, collect, generate
 from .systems import Parts, System, find, systems
 from .systems.system import Settings, TextSettings
+from .training.suffix_first import suffix_first_order
 from .worlds.tokenizer import encode
 
 __all__ = ["BUNDLED", "Model", "load"]
@@ -103,19 +104,39 @@ class Model:
         """Generate ``length`` tokens behind one prompt."""
         return self.complete_all([prompt], length, **options)[0]
 
+    @property
+    def reads_suffix_first(self) -> bool:
+        """Whether the model was trained on documents read suffix first, and so knows both sides of a gap."""
+        return bool(self.checkpoint.extra.get("config", {}).get("suffix_first"))
+
     def infill(
         self, prefix: str | Sequence[int], suffix: str | Sequence[int], length: int, **options: Any
     ) -> Result:
-        """Fill ``length`` tokens between a prefix and a suffix; ``Result.row`` is the whole.
+        """Fill a gap of ``length`` tokens; ``Result.content`` is the gap, ``Result.row`` prefix, gap and suffix.
+
+        A model trained suffix first reads suffix, prefix, gap, each token at its true position; up to block_size - 1
+        tokens at the far end of the suffix (or of a prefix that has no suffix) are left out so that blocks come out
+        whole. Other models keep the order of the text, and see of the suffix what lies in the gap's last block.
 
         Raises ``SettingError`` when the system cannot infill (next token).
         """
         before = self.encode(prefix) if isinstance(prefix, str) else list(prefix)
         after = self.encode(suffix) if isinstance(suffix, str) else list(suffix)
         options["stop"] = ()
-        row = [*before, *[OPEN] * length, *after]
-        result = collect(self.stream([row], 0, **options), [row], 0)[0]
-        return replace(result, content=result.row[len(before) : len(before) + length])
+        gap = [OPEN] * length
+        if self.reads_suffix_first:
+            spare = (len(before) + length + len(after)) % self.parts.layout.size
+            near = after[: max(0, len(after) - spare)]
+            context = before[max(0, spare - len(after)) :]
+            order = suffix_first_order(len(context), length, len(near))
+            row = [*near, *context, *gap]
+            filled = collect(self.stream([row], 0, places=[order], **options), [row], 0)[0]
+            content = filled.row[len(near) + len(context) :]
+        else:
+            row = [*before, *gap, *after]
+            filled = collect(self.stream([row], 0, **options), [row], 0)[0]
+            content = filled.row[len(before) : len(before) + length]
+        return replace(filled, content=content, row=torch.cat((torch.tensor(before), content, torch.tensor(after))).long())
 
 
 def load(
