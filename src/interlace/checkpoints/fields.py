@@ -34,7 +34,7 @@ class Fields(dict[str, Any]):
                 raise CheckpointError(f"{self.origin} has no field {name!r}; add it, or download the file again")
             return default
         right = isinstance(value, (int, float) if kind is float else kind)
-        if not right or (isinstance(value, bool) and kind is not bool):
+        if not right or (isinstance(value, bool) and kind not in (bool, object)):
             shown = _NAMES.get(kind, f"a {kind.__name__}")
             raise CheckpointError(f"{self.origin}: {name!r} is {value!r} and should be {shown}; correct the file")
         return float(value) if kind is float else value

@@ -266,12 +266,7 @@ def _open(path: str | Path) -> _Folder:
     generation = Fields(
         read_json(directory / "generation_config.json", optional=True), str(directory / "generation_config.json")
     )
-    eos = _either(generation.pop("eos_token_id", None), given.get("eos_token_id"), ())
-    stop = tuple(eos) if isinstance(eos, list | tuple) else (eos,)
-    bos, pad = (_either(generation.pop(r, None), given.pop(r, None)) for r in ("bos_token_id", "pad_token_id"))
-    if any(not isinstance(one, int | None) for one in (*stop, bos, pad)):
-        raise CheckpointError(f"{given.origin}: a special token id is not a whole number; correct the file")
-
+    stop, bos, pad = (_ids(role, generation, given) for role in ("eos_token_id", "bos_token_id", "pad_token_id"))
     files = tokens.read_files(directory)
     tokenizer = tokens.parse(files, directory)
     block_size = given.take("block_size", int, family.default_block_size(config, name))
@@ -282,9 +277,22 @@ def _open(path: str | Path) -> _Folder:
     extra = {"config": dict(given), "generation_config": dict(generation)}
     pieces = _pieces(directory, family, config, stored)
     folder = _Folder(
-        directory, family, model_type, config, block_size, mask, stop, bos, pad, extra, files, tokenizer, stored,
-        pieces, network,
-    )  # fmt: skip
+        path=directory,
+        family=family,
+        model_type=model_type,
+        config=config,
+        block_size=block_size,
+        mask_token_id=mask,
+        stop=stop,
+        bos=next(iter(bos), None),
+        pad=next(iter(pad), None),
+        extra=extra,
+        files=files,
+        tokenizer=tokenizer,
+        stored=stored,
+        pieces=pieces,
+        network=network,
+    )
     _check_weights(folder)
     return folder
 
@@ -295,8 +303,11 @@ def _build(family: Family, given: Fields, tensors: int) -> tuple[TransformerConf
         config = family.read_config(given)
         if config.num_layers > tensors:
             raise SettingError(f"{config.num_layers} layers cannot come from {tensors} weights; correct the file")
-        if not all(bool(torch.isfinite(axis).all()) for axis in config.rope.frequencies(config.head_dim)):
-            raise SettingError("the rope parameters give infinite angles; correct the file")
+        for name in ("hidden_size", "intermediate_size", "num_layers", "num_heads", "head_dim", "max_positions"):
+            if not 1 <= getattr(config, name) <= 2**31:
+                raise SettingError(f"{name} {getattr(config, name)} is beyond reason; correct the file")
+        if not 0 <= config.norm_eps < 1:
+            raise SettingError(f"the norm's epsilon is {config.norm_eps}; correct the file")
         with torch.device("meta"):
             return config, Transformer(config)
     except SettingError as error:
@@ -324,8 +335,20 @@ def _pieces(
     return pieces
 
 
-def _either(first: Any, second: Any, default: Any = None) -> Any:
-    return first if first is not None else second if second is not None else default
+def _ids(role: str, generation: Fields, given: Fields) -> tuple[int, ...]:
+    """A special token's ids: those of generation_config.json, else of config.json (where the stop tokens stay too)."""
+    found: tuple[int, ...] | None = None
+    for source in (generation, given):
+        value = source.get(role)
+        if source is generation or role != "eos_token_id":
+            source.pop(role, None)
+        if value is None:
+            continue
+        several = tuple(value) if isinstance(value, list) else (value,)
+        if any(type(one) is not int for one in several):
+            raise CheckpointError(f"{source.origin}: {role} {value!r} is not a token id; correct the file")
+        found = several if found is None else found
+    return found or ()
 
 
 def _check_tokens(

@@ -5,6 +5,7 @@ config.json holds the ``TransformerConfig`` under ``transformer``; the weights b
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,46 @@ from ..attention.positions import Rope, RopeScaling
 from ..errors import CheckpointError
 from ..nn.config import MoE, TransformerConfig
 from ..nn.transformer import Transformer
-from .fields import Fields
+from .fields import REQUIRED, Fields
 from .format import Piece
 
 if TYPE_CHECKING:
     from .format import Checkpoint
+
+
+_KINDS = {"int": int, "float": float, "float | None": float, "bool": bool, "str": str}
+
+
+def _read(kind: type, values: Any, origin: str, **read: Any) -> Any:
+    """A dataclass from the JSON of its fields, types checked; ``read`` are fields that are ready. None stays None."""
+    if values is None:
+        return None
+    left = Fields(Fields({"value": values}, origin).take("value", dict), origin)
+    for field in dataclasses.fields(kind):
+        if field.name in read or field.name not in left:
+            continue
+        if str(field.type).startswith("tuple"):
+            read[field.name] = _row(left, field.name, int)
+        else:
+            default = None if "None" in str(field.type) else REQUIRED
+            read[field.name] = left.take(field.name, _KINDS.get(str(field.type), object), default)
+    _nothing_left(left)
+    try:
+        return kind(**read)
+    except TypeError as error:  # a field without a default is missing
+        raise CheckpointError(f"{origin}: {error}; correct the file") from None
+
+
+def _row(fields: Fields, name: str, kind: type) -> tuple[Any, ...]:
+    values = fields.take(name, list, [])
+    return tuple(Fields({name: value}, fields.origin).take(name, kind) for value in values)
+
+
+def _nothing_left(fields: Fields) -> None:
+    if fields:
+        raise CheckpointError(
+            f"{fields.origin} has an unknown field {min(fields)!r}; it was written by another version, use that"
+        )
 
 
 @dataclass(frozen=True)
@@ -31,23 +67,18 @@ class Interlace:
     masked: bool = False
 
     def read_config(self, fields: Fields) -> TransformerConfig:
-        values = fields.take("transformer", dict)
-        try:
-            rope = dict(values.pop("rope", {}))
-            scaling = rope.pop("scaling", None)
-            moe = values.pop("moe", None)
-            return TransformerConfig(
-                rope=Rope(
-                    **{name: tuple(value) for name, value in rope.items()},
-                    scaling=None if scaling is None else RopeScaling(**scaling),
-                ),
-                moe=None if moe is None else MoE(**{**moe, "dense_layers": tuple(moe.get("dense_layers", ()))}),
-                **values,
-            )
-        except TypeError as error:
-            raise CheckpointError(
-                f"{fields.origin}: {error}; it was written by another version of interlace, use that one"
-            ) from None
+        values = Fields(fields.take("transformer", dict), f"{fields.origin}, transformer")
+        rope = Fields(values.pop("rope", None) or {}, f"{values.origin}, rope")
+        scaling, moe = rope.pop("scaling", None), values.pop("moe", None)
+        bases, split = _row(rope, "bases", float), _row(rope, "split", int)
+        read: dict[str, Any] = {
+            "rope": Rope(bases or Rope.bases, split, _read(RopeScaling, scaling, f"{rope.origin}, scaling")),
+            "moe": _read(MoE, moe, f"{values.origin}, moe"),
+        }
+        _nothing_left(rope)
+        config: TransformerConfig | None = _read(TransformerConfig, values, values.origin, **read)
+        assert config is not None
+        return config
 
     def write_config(self, checkpoint: Checkpoint) -> dict[str, Any]:
         config = asdict(checkpoint.config)

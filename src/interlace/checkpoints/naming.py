@@ -73,8 +73,8 @@ class LlamaLike:
         layers = fields.take("num_hidden_layers", int)
         hidden, heads = fields.take("hidden_size", int), fields.take("num_attention_heads", int)
         positions = fields.take("max_position_embeddings", int, 2048)
-        if min(layers, hidden, heads, positions) < 1:
-            raise CheckpointError(f"{fields.origin}: a size is less than 1; correct the file")
+        if not (0 < layers < 100_000 and 0 < heads):
+            raise CheckpointError(f"{fields.origin}: {layers} layers of {heads} heads are impossible; correct the file")
         activation = fields.take("hidden_act", str, "silu")
         if activation not in ("silu", "swish"):
             raise CheckpointError(f"{fields.origin}: hidden_act {activation!r} is not supported; only 'silu' is")
@@ -257,6 +257,8 @@ def read_rope(fields: Fields, positions: int) -> Rope:
         raise CheckpointError(f"{fields.origin}: partial_rotary_factor {share} is not supported; only 1 is")
     kind = inside.take("type", str, "default")
     kind = inside.take("rope_type", str, kind)
+    if not 0 < theta < 1e30:
+        raise CheckpointError(f"{fields.origin}: rope_theta {theta} is impossible; correct the file")
     if kind == "default":
         return Rope((theta,))
     if kind not in _SCALINGS:
@@ -278,7 +280,11 @@ def read_rope(fields: Fields, positions: int) -> Rope:
         values = {name: value for name, value in values.items() if value or name not in ("beta_fast", "beta_slow")}
     if "factor" not in values:
         raise CheckpointError(f"{fields.origin}: rope scaling {kind!r} has no 'factor'; add it")
-    return Rope((theta,), scaling=RopeScaling(kind, **values))
+    scaling = RopeScaling(kind, **values)
+    positive = [value for name, value in values.items() if name not in ("truncate", "mscale", "mscale_all_dim")]
+    if min(positive) <= 0 or max(positive) > 1e30 or scaling.low_freq_factor >= scaling.high_freq_factor:
+        raise CheckpointError(f"{fields.origin}: rope scaling {values} is impossible; correct the file")
+    return Rope((theta,), scaling=scaling)
 
 
 def _per_layer(values: dict[str, Any]) -> bool:

@@ -1,0 +1,191 @@
+"""Every format: what is written reads back, covers every weight, and bears the published names."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from interlace.attention.positions import Rope, RopeScaling
+from interlace.checkpoints import Checkpoint, families, load, save, summary
+from interlace.errors import CheckpointError
+from interlace.nn.config import TransformerConfig
+from interlace.nn.transformer import Transformer
+
+from .conftest import EXPERTS, NETWORKS, SMALL, checkpoint, network, same_weights, tokenizer
+
+
+def test_every_family_is_found_and_tried_here() -> None:
+    assert set(families()) == set(NETWORKS)
+
+
+@pytest.mark.parametrize("family", NETWORKS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_round_trip(family: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    before = checkpoint(family, stop_token_ids=(0, 3), bos_token_id=2)
+    before.network.to(dtype)
+    save(before, tmp_path / "saved")
+    after = load(tmp_path / "saved")
+    assert after.family == family
+    assert after.config == before.config
+    assert same_weights(before.network, after.network)
+    assert {weight.dtype for weight in after.network.parameters()} == {dtype}
+    assert (after.block_size, after.mask_token_id) == (before.block_size, before.mask_token_id)
+    assert (after.stop_token_ids, after.bos_token_id, after.pad_token_id) == ((0, 3), 2, None)
+    assert (after.network.output.weight is after.network.embed.weight) == (family in ("qwen2", "qwen3"))
+
+
+@pytest.mark.parametrize("config", [*NETWORKS.values(), TransformerConfig(**SMALL, moe=EXPERTS)])
+def test_pieces_fill_every_weight_exactly_once(config: TransformerConfig) -> None:
+    for family in families().values():
+        filled = {name: torch.zeros_like(weight) for name, weight in Transformer(config).named_parameters()}
+        try:
+            for piece in family.pieces(config):
+                filled[piece.ours][piece.index] += 1
+        except (KeyError, AttributeError):  # not a network of that family
+            assert family.name != "interlace"
+            continue
+        if family.name in (*(name for name, of in NETWORKS.items() if of is config), "interlace"):
+            assert all((weight == 1).all() for weight in filled.values())
+
+
+def test_a_new_family_is_one_new_file_and_the_import_is_light(tmp_path: Path) -> None:
+    script = """
+import sys
+import interlace.checkpoints as package
+package.__path__.append(sys.argv[1])
+assert "tiny" in package.families()
+assert "transformers" not in sys.modules
+"""
+    (tmp_path / "tiny.py").write_text(
+        "from interlace.checkpoints.naming import LlamaLike\n"
+        "FAMILY = LlamaLike('tiny', dense={'tiny': 'TinyForCausalLM'})\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+
+
+def test_published_names_of_sdar(tmp_path: Path) -> None:
+    save(checkpoint("sdar"), tmp_path / "dense")
+    block = ["input_layernorm", "post_attention_layernorm"]
+    block += [f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm")]
+    block += [f"mlp.{name}" for name in ("gate_proj", "up_proj", "down_proj")]
+    names = {f"model.layers.{layer}.{name}.weight" for layer in range(3) for name in block}
+    names |= {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"}
+    stored = load_file(tmp_path / "dense" / "model.safetensors")
+    assert set(stored) == names
+    assert stored["model.layers.0.self_attn.k_proj.weight"].shape == (24, 24)
+    config = json.loads((tmp_path / "dense" / "config.json").read_text())
+    expected = {
+        "model_type": "sdar",
+        "architectures": ["SDARForCausalLM"],
+        "block_size": 8,
+        "mask_token_id": 1,
+        "num_key_value_heads": 2,
+        "head_dim": 12,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float32",
+    }
+    assert expected.items() <= config.items()
+    assert config["auto_map"]["AutoConfig"] == "configuration_sdar.SDARConfig"
+    assert config["auto_map"]["AutoModelForCausalLM"] == "modeling_sdar.SDARForCausalLM"
+
+    save(replace(checkpoint("qwen3_moe"), family="sdar", mask_token_id=1), tmp_path / "moe")
+    config = json.loads((tmp_path / "moe" / "config.json").read_text())
+    assert (config["model_type"], config["architectures"]) == ("sdar_moe", ["SDARMoeForCausalLM"])
+    assert config["auto_map"]["AutoModelForCausalLM"] == "modeling_sdar_moe.SDARMoeForCausalLM"
+    assert config["block_size"] == 4
+    assert "model.layers.0.mlp.experts.2.gate_proj.weight" in load_file(tmp_path / "moe" / "model.safetensors")
+
+
+@pytest.mark.parametrize(("name", "size"), [("SDAR-4B-Chat", 4), ("SDAR-4B-Chat-b16", 16), ("x-b8-hf", 8), ("-b8x", 4)])
+def test_sdar_folders_that_say_little(name: str, size: int, tmp_path: Path, edit: Callable[..., None]) -> None:
+    folder = save(checkpoint("sdar", tokenizer=tokenizer()), tmp_path / name)
+    edit(folder / "config.json", block_size=None, mask_token_id=None)
+    found = load(folder)
+    assert (found.block_size, found.mask_token_id) == (size, 1)
+    edit(folder / "tokenizer_config.json", mask_token={"content": "b"})
+    assert load(folder).mask_token_id == 3
+    for file in folder.glob("*token*"):
+        file.unlink()
+    (folder / "added_tokens.json").write_text('{"<MASK>": 7}')
+    assert load(folder).mask_token_id == 7
+    edit(folder / "config.json", block_size=32, mask_token_id=5)
+    assert (load(folder).block_size, load(folder).mask_token_id) == (32, 5)
+
+
+def test_hub_cache_gives_the_repository_name(tmp_path: Path, edit: Callable[..., None]) -> None:
+    folder = tmp_path / "models--JetLM--SDAR-8B-Chat-b64" / "snapshots" / "0a1b"
+    save(checkpoint("sdar"), folder)
+    edit(folder / "config.json", block_size=None)
+    assert load(folder).block_size == 64
+
+
+def test_fields_that_are_not_ours_are_kept(tmp_path: Path, edit: Callable[..., None]) -> None:
+    folder = save(checkpoint("qwen3", stop_token_ids=(5, 6)), tmp_path / "one")
+    edit(folder / "config.json", initializer_range=0.02, attention_dropout=0.5, eos_token_id=6)
+    edit(folder / "generation_config.json", temperature=0.6, top_k=20)
+    again = save(load(folder), tmp_path / "two")
+    for file in ("config.json", "generation_config.json"):
+        assert json.loads((again / file).read_text()) == json.loads((folder / file).read_text())
+    changed = save(replace(load(folder), stop_token_ids=(7,)), tmp_path / "three")
+    assert json.loads((changed / "config.json").read_text())["eos_token_id"] == 7
+    assert json.loads((changed / "generation_config.json").read_text())["eos_token_id"] == 7
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "named"),
+    [
+        ("llama", {"qk_norm": True}, "qk_norm"),
+        ("llama", {"out_bias": True}, "out_bias"),
+        ("qwen2", {"qkv_bias": False, "qk_norm": False}, "qkv_bias"),
+        ("qwen3", {"mlp_bias": True}, "mlp_bias"),
+        ("qwen3", {"moe": EXPERTS}, "moe"),
+        ("qwen3", {"rope": Rope((10.0, 20.0), split=(1, 2))}, "rope"),
+        ("qwen3", {"gated_mlp": False}, "gated_mlp"),
+        ("qwen3_moe", {}, "moe"),
+        ("sdar", {"levels": True}, "levels"),
+    ],
+)
+def test_a_format_refuses_what_it_cannot_express(
+    family: str, change: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    config = TransformerConfig(**{**SMALL, "qk_norm": family != "llama", **change})
+    if family == "qwen3_moe":
+        config = replace(config, moe=None, qk_norm=False)
+        named = "qk_norm"
+    made = Checkpoint(network(config), family=family, mask_token_id=1)
+    with pytest.raises(CheckpointError, match=named):
+        save(made, tmp_path / "refused")
+    assert list(tmp_path.iterdir()) == []
+    save(replace(made, family="interlace"), tmp_path / "own")
+    assert same_weights(load(tmp_path / "own").network, made.network)
+
+
+def test_unscaled_rope_by_any_name_is_the_same(tmp_path: Path) -> None:
+    made = checkpoint("qwen2")
+    made.network.config = replace(made.config, rope=Rope(scaling=RopeScaling("default")))
+    save(made, tmp_path / "saved")
+    assert load(tmp_path / "saved").config.rope == Rope()
+
+
+def test_summary(tmp_path: Path) -> None:
+    made = checkpoint("sdar", tokenizer=tokenizer())
+    found = summary(save(made, tmp_path / "saved", dtype="bf16", shard_bytes=4000))
+    assert (found.family, found.model_type, found.dtype, found.block_size) == ("sdar", "sdar", "bfloat16", 8)
+    assert found.config == made.config
+    assert found.parameters == sum(weight.numel() for weight in made.network.parameters())
+    assert found.files > 1
+    assert found.bytes > 2 * found.parameters
+    assert found.tokenizer
+    assert "sdar" in str(found)
+    assert f"{found.parameters:,} parameters, bfloat16" in str(found)
+    assert "of 3 experts" in str(summary(save(checkpoint("qwen3_moe"), tmp_path / "moe")))
+    assert "5 features" in str(summary(save(checkpoint("interlace"), tmp_path / "own")))
