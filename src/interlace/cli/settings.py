@@ -1,0 +1,93 @@
+"""The options that are fields of settings elsewhere, written out so that ``--help`` needs no torch.
+
+A test compares every row with the field that it stands for: name, type, default and words.
+"""
+
+from __future__ import annotations
+
+from .command import Setting
+
+__all__ = ["DATA", "DECODING", "MODEL", "SHAPE", "TRAINING"]
+
+MODEL = Setting("model", str, "a folder, a Hugging Face name, or a bundled model: base, twin", short="-m")
+
+
+def _rows(panel: str, *rows: tuple) -> tuple[Setting, ...]:
+    """Rows of (name, type, help, default); a default in words stands for a choice made elsewhere."""
+    return tuple(Setting(name, type, help, default, panel=panel) for name, type, help, default in rows)
+
+
+TRAINING = _rows(
+    "Run",
+    ("out", str, "directory of the run: checkpoints, metrics and the finished model", None),
+    ("steps", int, "optimizer steps", 1000),
+    ("seconds", float, "end the run after this time, with the rate decayed by it", None),
+    ("batch_rows", int, "rows per optimizer step, over all processes", 32),
+    ("accumulation", int, "forwards per optimizer step in each process", 1),
+    ("precision", str, "autocast precision", "bf16"),
+    ("compile", bool, "torch.compile the network", False),
+    ("seed", int, "seed of the row order and of all noise", 0),
+    ("evaluate_every", int, "steps between held-out evaluations", 250),
+    ("evaluate_rows", int, "held-out rows per evaluation", 32),
+    ("checkpoint_every", int, "steps between checkpoints", 250),
+    ("keep", int, "checkpoints kept", 2),
+    ("tensorboard", bool, "also write TensorBoard events", False),
+) + _rows(
+    "Optimizer",
+    ("learning_rate", float, "peak learning rate", 1e-3),
+    ("warmup", int, "steps of linear warm-up", 50),
+    ("shape", str, "learning rate after the warm-up", "wsd"),
+    ("decay", float, "share of the run in which wsd falls to 0", 0.2),
+    ("weight_decay", float, "decoupled weight decay of matrices", 0.1),
+    ("clip", float, "largest norm of the gradient", 1.0),
+    ("optimizer", str, "adamw, or muon for the matrices of the blocks", "adamw"),
+    ("ema", float, "decay of the averaged weights that are saved; 0: none", 0.0),
+)
+
+DATA = _rows(
+    "Data",
+    (
+        "data",
+        str,
+        "corpus: stdlib, installed, tests, additions, a file or folder, hf:NAME; several joined by commas, each with *N "
+        "to repeat it",
+        "stdlib",
+    ),
+    ("length", int, "tokens per row", 512),
+    ("limit_bytes", int, "bound on the bytes taken of the installed packages", None),
+    ("field", str, "field of a JSON-lines file or data set that holds the text", "text"),
+    (
+        "suffix_first",
+        float,
+        "share of documents read suffix first, which teaches block diffusion to infill",
+        0.0,
+    ),
+    ("cache", str, "folder that keeps tokenised corpora", None),
+)
+
+SHAPE = _rows(
+    "Network",
+    ("vocab_size", int, "size of the byte-level BPE vocabulary", 2048),
+    ("hidden_size", int, "channels between the blocks", 384),
+    ("intermediate_size", int, "channels inside a block's MLP", 896),
+    ("num_layers", int, "blocks", 4),
+    ("num_heads", int, "heads of the queries", 6),
+    ("num_kv_heads", int, "heads of the keys and values", 2),
+    ("head_dim", int, "channels of a head", 64),
+    ("max_positions", int, "longest sequence, in tokens", 2048),
+)
+
+# Left to the model's system where they are not given: what is shown is what text systems have.
+DECODING = tuple(
+    Setting(name, type, help, None, shown=shown, panel="Decoding")
+    for name, type, help, shown in (
+        ("block_size", int, "tokens per block", "the model's"),
+        ("steps", int, "denoising steps per block (default: block_size)", "block_size"),
+        ("reveal", str, "rule that says which candidates are fixed in a step", "dynamic"),
+        ("threshold", float, "confidence above which a candidate is fixed", "0.9"),
+        ("gamma", float, "nats of joint uncertainty fixed in a step (entropy-bounded)", "0.35"),
+        ("temperature", float, "0 is greedy", "0.0"),
+        ("top_k", int, "keep the likeliest tokens only; 0 is off", "0"),
+        ("top_p", float, "keep the smallest set of this probability; 1 is off", "1.0"),
+    )
+)
