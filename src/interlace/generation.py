@@ -63,8 +63,8 @@ class Event:
 class Result:
     """A finished row: what was generated behind the prompt, up to the length or the first stop token (not included).
 
-    content: the new tokens, or all features. row: everything, prompt included. forwards: network calls that the row took
-    part in. stopped: whether a stop token ended it.
+    content: the new tokens, or all features. row: everything, prompt included. forwards: network calls that the row
+    took part in. stopped: whether a stop token ended it.
     """
 
     content: Tensor
@@ -81,15 +81,15 @@ class Result:
 
 @dataclass
 class _Row:
-    """One row on its way: where it is in the batch, its levels, what is known of its end."""
+    """One row on its way: where it is in the batch, its levels, and the unit before which it ends (a stop token)."""
 
     number: int
     prompt: int
     length: int
     levels: Levels
+    end: int
     first: int = 0
     forwards: int = 0
-    stopped: bool = False
 
 
 def generate(
@@ -121,7 +121,7 @@ def generate(
         length: tokens to generate behind the prompt, one number or one per row; 0 only fills what is open.
         layout, process, schedule, pattern: the system (see ``interlace.systems``).
         memory: "exact" (keys and values kept) or "none" (everything recomputed; the reference).
-        stop: token ids that end a row, after the unit in which they appear.
+        stop: token ids that end a row, after the unit in which they appear behind the prompt.
         seed: one seed for every row, or one per row. label: class of every row, for conditional networks.
         guide: how predictions under several labels are combined (``interlace.guidance``).
         drafts: also yield units that are still noisy, after every step.
@@ -131,7 +131,8 @@ def generate(
             row that is read in another order than it is written in); units are always cut along the row.
 
     Raises:
-        SettingError: nothing to generate from, a length below 0, or a row longer than the network's positions.
+        SettingError: nothing to generate from, a length below 0, a row longer than the network's positions, a prompt
+            or a label that the network does not know, or parts that do not fit each other.
     """
     walk = _Walk(
         network, prompts, length, layout, process, schedule, pattern, memory, tuple(stop), seed, label, guide, drafts,
@@ -171,8 +172,12 @@ class _Walk:
         lengths = [length] * count if isinstance(length, int) else list(length)
         seeds = (seed,) * count if isinstance(seed, int) else tuple(seed)
         if len(lengths) != count or len(seeds) != count or (label is not None and len(label) != count):
-            raise SettingError(f"{count} prompts need {count} lengths, seeds and labels; pass one number or one per row")
-        known = [torch.as_tensor(p, dtype=torch.float32 if config.features else torch.long) for p in prompts]
+            raise SettingError(f"{count} prompts need {count} lengths, seeds and labels; pass one, or one per row")
+        _fit(process, layout, config, label)
+        kind = torch.float32 if config.features else torch.long
+        known = [torch.as_tensor(p, dtype=kind, device="cpu") for p in prompts]
+        tail = (config.features,) if config.features else ()
+        known = [p if len(p) else p.new_zeros(0, *tail) for p in known]
         for number, (prompt, more) in enumerate(zip(known, lengths, strict=True)):
             _check(number, prompt, more, process, config, layout)
         self.noise = Noise(seeds, self.device)
@@ -180,8 +185,7 @@ class _Walk:
 
         totals = [layout.units(len(p) + more) * size for p, more in zip(known, lengths, strict=True)]
         width = max(totals, default=0)
-        tail = (config.features,) if config.features else ()
-        self.content = torch.zeros((count, width, *tail), dtype=known[0].dtype if known else torch.long)
+        self.content = torch.zeros((count, width, *tail), dtype=kind)
         self.rows: list[_Row] = []
         for number, (prompt, more) in enumerate(zip(known, lengths, strict=True)):
             units = totals[number] // size
@@ -192,24 +196,31 @@ class _Walk:
             fresh = self.content[number, : len(prompt)]
             self.content[number, : len(prompt)] = prompt if config.features else prompt.where(prompt != OPEN, fresh)
             levels = Levels.start(units)
-            full = len(prompt) // size
             if config.features:
-                levels.value[:full] = 0.0
+                levels.value[: len(prompt) // size] = 0.0
             elif units:
                 cells = self.content[number, : units * size].view(units, size)
                 levels.value[:] = process.level(cells).double().numpy()
-            self.rows.append(_Row(number, len(prompt), more, levels))
+                wanted = self.content[number, (units - 1) * size : len(prompt) + more]
+                if not process.open(wanted[None]).any():
+                    levels.value[-1] = 0.0  # only the filling behind the row's end is open
+            self.rows.append(_Row(number, len(prompt), more, levels, end=units))
         self.content = self.content.to(self.device)
         index = torch.arange(width, device=self.device)
         self.unit = layout.unit(index)
         self.positions = layout.positions(index).unsqueeze(0).repeat(count, *[1] * layout.positions(index).dim())
+        if places is not None and len(places) != count:
+            raise SettingError(f"{count} prompts and {len(places)} rows of places; pass one per row")
         for number, given in enumerate(places or ()):
-            if len(given) != totals[number]:
+            if given.shape != self.positions[number, : totals[number]].shape:
                 raise SettingError(
-                    f"row {number} has {totals[number]} tokens in whole blocks and {len(given)} places; pass one for each"
+                    f"row {number} has {totals[number]} tokens in whole blocks, its places are {list(given.shape)}; "
+                    f"pass {list(self.positions[number, : totals[number]].shape)}"
                 )
+            if len(given) and not 0 <= int(given.min()) <= int(given.max()) < config.max_positions:
+                raise SettingError(f"row {number}: a place is outside 0 to {config.max_positions - 1}; shorten the row")
             self.positions[number, : len(given)] = given
-        self.open_at_start = process.open(self.content) if not config.features else None
+        self.text = config.features == 0
         self.carry: Tensor | None = None
         self.log_prob = torch.zeros(count, width, device=self.device) if details else None
         self.order = torch.full((count, width), -1, device=self.device) if details else None
@@ -236,7 +247,7 @@ class _Walk:
             moves = []
             for row in self.alive:
                 row.first = row.levels.frontier(row.first)
-                moves.append(None if row.stopped else self.schedule(row.levels, row.first))
+                moves.append(None if row.first >= row.end else self.schedule(row.levels, row.first))
             if None in moves:
                 kept = [i for i, move in enumerate(moves) if move is not None]
                 if kept:
@@ -261,10 +272,9 @@ class _Walk:
         if not self.fuse and self.memory.keeps and self.process.feeds_draft and safe != self.memory.lengths:
             self._feed(safe, None)
             self.memory.commit(safe)
-            for row in rows:
-                row.forwards += 1
 
         numbers, units = [rows[r].number for r, _, _ in live], [u for _, u, _ in live]
+        visits = [int(rows[r].levels.visits[u]) for r, u, _ in live]
         steps = torch.tensor([s for _, _, s in live], device=device)
         cells = torch.tensor([u * size for u in units], device=device)[:, None] + torch.arange(size, device=device)
         owner = torch.tensor(numbers, device=device)[:, None]
@@ -283,7 +293,7 @@ class _Walk:
         self.memory.commit(safe)
 
         carry = None if self.carry is None else self.carry[owner, cells]
-        draw = self._drawing(numbers, units, [s for _, _, s in live])
+        draw = self._drawing(numbers, units, visits)  # not by step: the last step may be taken again
         after = self.process.advance(x, prediction, steps, moves[0].of, draw, carry)
         self.content[owner, cells] = after.x
         if after.carry is not None:
@@ -294,20 +304,17 @@ class _Walk:
             fixed = wanted & ~self.process.open(after.x)
             at = owner.expand_as(cells)[fixed], cells[fixed]
             self.log_prob[at] = after.log_prob[fixed]
-            taken = torch.tensor([int(rows[r].levels.visits[u]) for r, u, _ in live], device=device)
-            self.order[at] = taken[:, None].expand_as(cells)[fixed]
+            self.order[at] = torch.tensor(visits, device=device)[:, None].expand_as(cells)[fixed]
 
-        for row in rows:
-            row.forwards += 1
-        events: list[Event] = []
-        reached = after.level.tolist()
-        for (r, u, _), level in zip(live, reached, strict=True):
-            rows[r].levels.value[u] = level
-            rows[r].levels.visits[u] += 1
-        for (r, u, _), level in zip(live, reached, strict=True):
-            if not rows[r].stopped and (self.drafts or level <= 0):
-                events.append(self._event(rows[r], u, level))
-        return events
+        reached = [(rows[r], u, level) for (r, u, _), level in zip(live, after.level.tolist(), strict=True)]
+        for row, u, level in reached:
+            row.levels.value[u] = level
+            row.levels.visits[u] += 1
+            if level <= 0 and self._stops(row, u):
+                row.end = min(row.end, u + 1)  # the row goes on until every unit before its end is clean
+        shown = [(row, u, level) for row, u, level in reached if u < row.end and (self.drafts or level <= 0)]
+        final = {row.number: u for row, u, _ in shown if row.levels.frontier(row.first) >= row.end}
+        return [self._event(row, u, level, last=final.get(row.number) == u) for row, u, level in shown]
 
     def _committable(self, r: int) -> int:
         """How many units, from the first, see clean units only: their keys will never change."""
@@ -320,6 +327,8 @@ class _Walk:
     def _feed(self, ends: list[int], label: Tensor | None) -> Tensor:
         """One forward over the tokens ``memory.lengths .. ends`` of every row -> hidden states [rows, n, hidden]."""
         starts, numbers = self.memory.lengths, [row.number for row in self.alive]
+        for row, start, end in zip(self.alive, starts, ends, strict=True):
+            row.forwards += end > start
         reads = self.memory.open(ends)
         n, size, device = max(e - s for s, e in zip(starts, ends, strict=True)), self.layout.size, self.device
         whole = len(numbers) == len(self.rows)
@@ -338,10 +347,10 @@ class _Walk:
             index = begin + torch.arange(n, device=device)
             valid = index < close
             slots = index.where(valid, self.content.shape[1])
-            index = index.minimum(close - 1)
+            index = index.minimum(close - 1).clamp_min(0)
             content = self.content[torch.tensor(numbers, device=device)[:, None], index]
             every = torch.arange(reads, device=device)[None]
-            mask = dense(self.pattern, self._tags(index), self._tags(every)) & (every < close).unsqueeze(1)
+            mask = dense(self.pattern, self._tags(index), self._tags(every)) & (every < close.clamp_min(1)).unsqueeze(1)
         told: dict[str, Tensor] = {}
         if self.process.conditioned:
             levels = [torch.from_numpy(row.levels.value).to(device, torch.float32) for row in self.alive]
@@ -359,20 +368,23 @@ class _Walk:
         zero = torch.zeros_like(index)
         return Tags(index, self.unit[index], zero, zero)
 
-    def _event(self, row: _Row, unit: int, level: float) -> Event:
+    def _stops(self, row: _Row, unit: int) -> bool:
+        """Whether a clean unit holds a stop token behind the prompt."""
+        if not self.stop or not self.text:
+            return False
+        size = self.layout.size
+        start, end = max(unit * size, row.prompt), min((unit + 1) * size, row.prompt + row.length)
+        return any(token in self.stop for token in self.content[row.number, start:end].tolist())
+
+    def _event(self, row: _Row, unit: int, level: float, last: bool) -> Event:
         size = self.layout.size
         start, end = unit * size, min((unit + 1) * size, row.prompt + row.length)
         content = self.content[row.number, start:end]
-        clean = level <= 0
-        if self.open_at_start is not None:
-            if clean and self.stop:
-                new = self.open_at_start[row.number, start:end].tolist()
-                row.stopped = any(t in self.stop for t, fresh in zip(content.tolist(), new, strict=True) if fresh)
+        if self.text:
             content = content.masked_fill(self.process.open(content), OPEN)
-        last = clean and (row.stopped or row.levels.frontier(row.first) == len(row.levels))
         log_prob = None if self.log_prob is None else self.log_prob[row.number, start:end].clone()
         order = None if self.order is None else self.order[row.number, start:end].clone()
-        return Event(row.number, unit, start, content.clone(), clean, level, row.forwards, last, log_prob, order)
+        return Event(row.number, unit, start, content.clone(), level <= 0, level, row.forwards, last, log_prob, order)
 
     def _drawing(self, rows: list[int], units: list[int], steps: list[int]) -> Callable[..., Tensor]:
         def draw(kind: str, *shape: int) -> Tensor:
@@ -381,12 +393,38 @@ class _Walk:
         return draw
 
 
+def _fit(process: Process, layout: Layout, config: TransformerConfig, label: Sequence[int] | None) -> None:
+    """Refuse parts that do not fit each other, and say why."""
+    if (process.noise == "normal") != (config.features > 0):
+        reads, makes = ("features", "tokens") if config.features else ("tokens", "features")
+        raise SettingError(f"the network reads {reads}, but the process makes {makes}; use a process of {reads}")
+    if layout.axes != config.rope.axes:
+        raise SettingError(
+            f"the layout gives {layout.axes} coordinates a token, the network's positions have {config.rope.axes}; "
+            "use the layout that the network was trained with"
+        )
+    if not process.feeds_draft and layout.size > 1:
+        raise SettingError(f"next-token generation knows units of one token, not of {layout.size}; use Blocks(1)")
+    mask_id = getattr(process, "mask_id", 0)
+    if config.vocab_size and not 0 <= mask_id < config.vocab_size:
+        raise SettingError(f"mask_id is {mask_id}, the vocabulary has {config.vocab_size}; pass the mask token's id")
+    if label is not None and config.classes and len(label) and not 0 <= min(label) <= max(label) <= config.classes:
+        raise SettingError(f"labels are {list(label)}; pass 0 to {config.classes - 1}, {config.classes} for none")
+
+
 def _check(
     number: int, prompt: Tensor, length: int, process: Process, config: TransformerConfig, layout: Layout
 ) -> None:
     """Refuse a row that cannot be generated, and say why."""
     if length < 0:
         raise SettingError(f"the length is {length}; pass 0 or more")
+    shape = (len(prompt), config.features) if config.features else (len(prompt),)
+    if prompt.shape != shape:
+        raise SettingError(f"row {number}: the prompt is {list(prompt.shape)}; pass {list(shape)}")
+    if config.features and len(prompt) % layout.size:
+        raise SettingError(
+            f"row {number}: a prompt of {len(prompt)} tokens ends inside a unit; pass whole units of {layout.size}"
+        )
     total = layout.units(len(prompt) + length) * layout.size
     if layout.axes == 1 and total > config.max_positions:
         raise SettingError(
@@ -410,7 +448,10 @@ def _check(
 
 
 def collect(
-    events: Iterator[Event], prompts: Sequence[Sequence[int] | Tensor], length: int | Sequence[int], stop: Sequence[int] = ()
+    events: Iterator[Event],
+    prompts: Sequence[Sequence[int] | Tensor],
+    length: int | Sequence[int],
+    stop: Sequence[int] = (),
 ) -> list[Result]:
     """Run a stream to its end and return every row: what was generated, cut before the first stop token."""
     known = [torch.as_tensor(p) for p in prompts]
@@ -426,7 +467,8 @@ def collect(
         row = torch.zeros(shape, dtype=kind.dtype)
         details = bool(found) and found[0].log_prob is not None
         log_prob, order = torch.zeros(len(row)), torch.full((len(row),), -1)
-        row[: len(prompt)] = prompt.to(row.dtype)
+        if len(prompt):
+            row[: len(prompt)] = prompt.to(row.dtype)
         end = len(prompt) if more else len(row)
         for event in found:
             stretch = slice(event.start, event.start + len(event.content))
@@ -442,9 +484,6 @@ def collect(
             end = len(prompt) + int(hits[0]) if stopped else end
         new = slice(len(prompt), end)
         forwards = max((event.forwards for event in found), default=0)
-        results.append(
-            Result(
-                row[new], row[:end], forwards, stopped, log_prob[new] if details else None, order[new] if details else None
-            )
-        )
+        extra = (log_prob[new], order[new]) if details else (None, None)
+        results.append(Result(row[new], row[:end], forwards, stopped, *extra))
     return results

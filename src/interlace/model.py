@@ -72,7 +72,8 @@ class Model:
     def text(self, tokens: Tensor | Sequence[int]) -> str:
         """The text of token ids; tokens still open are shown as ``·``."""
         ids = tokens.tolist() if isinstance(tokens, Tensor) else list(tokens)
-        pieces, run = [], []
+        pieces: list[str] = []
+        run: list[int] = []
         for token in ids:
             if token == OPEN:
                 pieces += [self.tokenizer.decode(run), "·"]
@@ -124,8 +125,8 @@ class Model:
         after = self.encode(suffix) if isinstance(suffix, str) else list(suffix)
         options["stop"] = ()
         gap = [OPEN] * length
-        if self.reads_suffix_first:
-            spare = (len(before) + length + len(after)) % self.parts.layout.size
+        spare = (len(before) + length + len(after)) % self.parts.layout.size
+        if self.reads_suffix_first and spare <= len(before) + len(after):
             near = after[: max(0, len(after) - spare)]
             context = before[max(0, spare - len(after)) :]
             order = suffix_first_order(len(context), length, len(near))
@@ -136,7 +137,7 @@ class Model:
             row = [*before, *gap, *after]
             filled = collect(self.stream([row], 0, **options), [row], 0)[0]
             content = filled.row[len(before) : len(before) + length]
-        return replace(filled, content=content, row=torch.cat((torch.tensor(before), content, torch.tensor(after))).long())
+        return replace(filled, content=content, row=torch.tensor([*before, *content.tolist(), *after]))
 
 
 def load(

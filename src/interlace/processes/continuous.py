@@ -1,4 +1,4 @@
-"""What all Gaussian paths x_t = alpha(t) * clean + sigma(t) * noise share; a process says which path and what it predicts."""
+"""What Gaussian paths x_t = alpha(t) clean + sigma(t) noise share; a process says which path and what it predicts."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ class GaussianPath:
 
         t, to = time(step), time(step + 1)
         clean = self.clean(prediction.float().view_as(x), x, t)
-        span = Span(
-            *self.coefficients(t), *self.coefficients(to), *self.coefficients(time(step - 1)), (step == 0).view(-1, 1, 1)
-        )
+        before = time(step - 1)
+        first = (step == 0).view(-1, 1, 1)
+        span = Span(*self.coefficients(t), *self.coefficients(to), *self.coefficients(before), first)
         noise = draw("normal", *x.shape[1:]) if self.solver.stochastic else None
         moved, carry = self.solver(x, clean, span, noise, carry)
         return Advanced(moved, to.view(-1), carry=carry)

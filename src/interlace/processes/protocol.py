@@ -32,10 +32,17 @@ class Process(Protocol):
     noise: kind of the noise that ``corrupt`` takes, "uniform" or "normal".
     """
 
-    shift: int
-    feeds_draft: bool
-    conditioned: bool
-    noise: str
+    @property
+    def shift(self) -> int: ...
+
+    @property
+    def feeds_draft(self) -> bool: ...
+
+    @property
+    def conditioned(self) -> bool: ...
+
+    @property
+    def noise(self) -> str: ...
 
     def corrupt(self, clean: Tensor, level: Tensor, noise: Tensor) -> Tensor:
         """The clean values at a noise level: clean [rows, n, ...], level [rows, n], noise [rows, n, ...]."""

@@ -14,11 +14,12 @@ __all__ = ["DPMSolver2M"]
 
 @dataclass(frozen=True)
 class DPMSolver2M:
-    """DPM-Solver++(2M): x' = (sigma'/sigma) x - alpha' (e^{-h} - 1) D, with lambda = log(alpha/sigma), h = lambda' - lambda.
+    """DPM-Solver++(2M): x' = (sigma'/sigma) x - alpha' (e^{-h} - 1) D; lambda = log(alpha/sigma), h = lambda' - lambda.
 
-    D = (1 + 1/(2r)) clean - 1/(2r) previous clean, r = h_previous / h; on a unit's first step, and on the step into
-    level 0 (where lambda is infinite), D = clean. Order 2; one evaluation a step; the previous clean prediction is the
-    carry, which belongs to the unit, so every unit starts afresh. Source: DPM-Solver++ (arXiv:2211.01095).
+    D = (1 + 1/(2r)) clean - 1/(2r) previous clean, r = h_previous / h; on a unit's first step, and where lambda is
+    infinite (the step into level 0, the second step from alpha = 0), D = clean. Order 2; one evaluation a step; the
+    previous clean prediction is the carry, which belongs to the unit, so every unit starts afresh.
+    Source: DPM-Solver++ (arXiv:2211.01095).
     """
 
     stochastic = False
@@ -39,5 +40,5 @@ class DPMSolver2M:
 
 
 def _log_snr(alpha: Tensor, sigma: Tensor) -> Tensor:
-    tiny = torch.finfo(torch.float32).tiny
-    return alpha.clamp_min(tiny).log() - sigma.clamp_min(tiny).log()
+    """-inf where nothing is known (alpha = 0), inf at level 0."""
+    return alpha.log() - sigma.log()

@@ -1,4 +1,4 @@
-"""The published systems, one file each. A file in this folder that defines ``SYSTEM`` is a system; nothing lists them."""
+"""The published systems, one file each. A file of this folder that defines ``SYSTEM`` is one; nothing lists them."""
 
 from __future__ import annotations
 

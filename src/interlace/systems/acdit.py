@@ -46,7 +46,7 @@ SYSTEM = System(
     settings=ACDiTSettings(),
     parts=parts,
     claim=Claim(
-        paper="block size interpolates between AR and full diffusion; clean context beats noisy context; exact KV cache",
+        paper="block size interpolates between AR and full diffusion; clean context beats noisy; exact KV cache",
         reproduced_if="4 units within 5 points of 1 unit on the verifier, clean context better than noisy context, and "
         "cached cost per frame below that of full attention from some tested length on",
     ),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..attention.kernels import make_mask
 from ..attention.patterns import Causal, Pattern, Tags, TwoCopy
+from ..errors import SettingError
 from ..grid import Noise
 from ..processes import NextToken, Process
 from .batch import Batch
@@ -26,7 +27,7 @@ class Loss(NamedTuple):
     divided by, the label tokens of the batch. parts: sums worth logging, by name."""
 
     total: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # a tuple has a method of this name
     parts: dict[str, Tensor]
 
 
@@ -63,6 +64,8 @@ class TwoCopyLoss:
     L = sum over learnt tokens of process.loss / (number of label tokens). The level is drawn uniformly, one per
     document (``levels="document"``, SDAR) or one per unit (``"unit"``, ACDiT). Both copies carry the same positions.
     ``drop_label``: chance of a row to be given the null label (classifier-free guidance).
+
+    Raises ``SettingError`` for a process whose prediction is not read at the token itself, and for unknown ``levels``.
     """
 
     process: Process
@@ -70,6 +73,12 @@ class TwoCopyLoss:
     pattern: Pattern = TwoCopy()
     levels: str = "document"
     drop_label: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.process.shift:
+            raise SettingError(f"a prediction shifted by {self.process.shift} has no two-copy loss; use shift=0")
+        if self.levels not in ("document", "unit"):
+            raise SettingError(f"unknown levels {self.levels!r}; pass document or unit")
 
     def __call__(self, network: Transformer, batch: Batch, seed: int, step: int) -> Loss:
         clean, document = batch.content, batch.document
@@ -81,7 +90,8 @@ class TwoCopyLoss:
 
         unit = self.layout.unit(batch.index)
         once = Tags(batch.index, unit, document, torch.ones_like(unit))
-        tags = Tags(*(torch.cat(pair, 1) for pair in zip(once, once._replace(copy=torch.zeros_like(unit)), strict=True)))
+        twice = zip(once, once._replace(copy=torch.zeros_like(unit)), strict=True)
+        tags = Tags(*(torch.cat(pair, 1) for pair in twice))
         positions = self.layout.positions(batch.index if batch.place is None else batch.place)
         told: dict[str, Tensor] = {}
         if self.process.conditioned:
