@@ -1,0 +1,116 @@
+"""How a model goes on with code that it has not seen: does it parse, and at which speed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SettingError
+from ..generation import Result
+from ..worlds.verifiers import Prompt, completion_parses
+from .progress import watched
+from .rates import rate_interval
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+__all__ = ["Completion", "Completions", "complete"]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One prompt and how the model went on. tokens: new ones, the stop token included. result: with ids and details."""
+
+    name: str
+    prompt: str
+    text: str
+    parses: bool
+    tokens: int
+    forwards: int
+    stopped: bool
+    result: Result = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Completions:
+    """What all prompts together say.
+
+    parse_rate: share of completions that are Python where they continue their prompt (``completion_parses``).
+    tokens_per_forward: tokens / forwards, both summed over rows; the fused commits are in it. tokens_per_second: tokens
+    over the wall clock, at ``at_once`` rows per batch. settings: of the model's decoding.
+    """
+
+    records: tuple[Completion, ...]
+    seconds: float
+    length: int
+    at_once: int
+    seed: int
+    settings: dict[str, Any]
+
+    @property
+    def count(self) -> int:
+        return len(self.records)
+
+    @property
+    def parse_rate(self) -> float:
+        return sum(r.parses for r in self.records) / max(1, self.count)
+
+    @property
+    def parse_interval(self) -> tuple[float, float]:
+        """95% interval of the parse rate (Wilson)."""
+        return rate_interval(sum(r.parses for r in self.records), self.count)
+
+    @property
+    def tokens(self) -> int:
+        return sum(r.tokens for r in self.records)
+
+    @property
+    def forwards(self) -> int:
+        return sum(r.forwards for r in self.records)
+
+    @property
+    def tokens_per_forward(self) -> float:
+        return self.tokens / max(1, self.forwards)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / max(1e-9, self.seconds)
+
+
+def complete(
+    model: Model,
+    prompts: Sequence[Prompt],
+    length: int = 64,
+    at_once: int = 8,
+    seed: int = 0,
+    details: bool = False,
+    progress: bool = False,
+) -> Completions:
+    """Let the model go on with every prompt for ``length`` tokens, ``at_once`` prompts in a batch.
+
+    The rows of a batch do not see each other: apart from the time, ``at_once`` changes nothing. One short batch of the
+    same shape runs before the clock starts.
+
+    >>> complete(model, code_prompts(standard_library("heldout"), 32, model.tokenizer, 128))    # doctest: +SKIP
+    """
+    if length < 1 or at_once < 1:
+        raise SettingError(f"length {length}, at_once {at_once}; pass 1 or more of both")
+    ids = [model.encode(prompt.text) for prompt in prompts]
+    if ids:
+        model.complete_all(ids[:at_once], min(length, 2 * model.parts.layout.size), seed=seed)
+    records: list[Completion] = []
+    seconds = 0.0
+    for first in watched(range(0, len(ids), at_once), -(-len(ids) // at_once), "completions", progress):
+        began = time.perf_counter()
+        results = model.complete_all(ids[first : first + at_once], length, seed=seed, details=details)
+        seconds += time.perf_counter() - began
+        for prompt, result in zip(prompts[first : first + at_once], results, strict=True):
+            text = model.text(result.content)
+            parses = completion_parses(prompt.text, text)
+            tokens = len(result.content) + result.stopped
+            records.append(
+                Completion(prompt.name, prompt.text, text, parses, tokens, result.forwards, result.stopped, result)
+            )
+    return Completions(tuple(records), seconds, length, at_once, seed, model.settings.model_dump())

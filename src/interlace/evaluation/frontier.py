@@ -1,0 +1,70 @@
+"""Speed against quality: the same model and the same questions at several thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..worlds.verifiers import InfillCase, Prompt
+from .completion import Completions, complete
+from .infilling import Fillings, infill
+from .progress import watched
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+__all__ = ["THRESHOLDS", "Point", "frontier"]
+
+THRESHOLDS = (1.0, 0.95, 0.9, 0.8, 0.6, 0.4)
+"""From the surest, one token per step, to the fastest."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model at one threshold (None: an autoregressive model, which has none)."""
+
+    threshold: float | None
+    completions: Completions
+    fillings: Fillings | None = None
+
+    @property
+    def parse_rate(self) -> float:
+        return self.completions.parse_rate
+
+    @property
+    def exact_match(self) -> float | None:
+        """Share of holes filled as they were; None without cases."""
+        return None if self.fillings is None else self.fillings.exact_match()
+
+    @property
+    def tokens_per_forward(self) -> float:
+        return self.completions.tokens_per_forward
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.completions.tokens_per_second
+
+
+def frontier(
+    model: Model,
+    prompts: Sequence[Prompt],
+    cases: Sequence[InfillCase] = (),
+    thresholds: Sequence[float] = THRESHOLDS,
+    length: int = 64,
+    at_once: int = 8,
+    seed: int = 0,
+    details: bool = False,
+    progress: bool = False,
+) -> list[Point]:
+    """A point for every threshold, in the order given; an autoregressive model has one point and no threshold.
+
+    >>> [(p.threshold, p.tokens_per_forward) for p in frontier(model, prompts)]    # doctest: +SKIP
+    """
+    chosen: list[float | None] = [None] if model.system.name == "ar" else list(thresholds)
+    points = []
+    for threshold in watched(chosen, len(chosen), "thresholds", progress):
+        changed = model.with_(threshold=threshold)
+        completions = complete(changed, prompts, length, at_once, seed, details)
+        points.append(Point(threshold, completions, infill(changed, cases, seed) if cases else None))
+    return points

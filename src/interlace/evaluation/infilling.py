@@ -1,0 +1,86 @@
+"""Is a statement that was cut out put back as it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..processes import NextToken
+from ..worlds.verifiers import InfillCase, exact_match, parses_so_far
+from .progress import watched
+from .rates import rate_interval
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+__all__ = ["Filling", "Fillings", "infill"]
+
+
+@dataclass(frozen=True)
+class Filling:
+    """One hole and what was put into it. parses: whether prefix and filling are Python as far as they go."""
+
+    name: str
+    kind: Literal["line", "body"]
+    text: str
+    exact: bool
+    parses: bool
+    tokens: int
+    forwards: int
+
+
+@dataclass(frozen=True)
+class Fillings:
+    """What all holes together say. sees_suffix: whether the model was shown what comes after the hole."""
+
+    records: tuple[Filling, ...]
+    seconds: float
+    seed: int
+    sees_suffix: bool
+    settings: dict[str, Any]
+
+    def of(self, kind: str | None = None) -> tuple[Filling, ...]:
+        """The records of one kind of hole (``line``, ``body``), or all."""
+        return tuple(r for r in self.records if kind is None or r.kind == kind)
+
+    def exact_match(self, kind: str | None = None) -> float:
+        """Share of holes filled as they were, apart from spaces at line ends."""
+        return sum(r.exact for r in self.of(kind)) / max(1, len(self.of(kind)))
+
+    def exact_interval(self, kind: str | None = None) -> tuple[float, float]:
+        """95% interval of that share (Wilson)."""
+        return rate_interval(sum(r.exact for r in self.of(kind)), len(self.of(kind)))
+
+    @property
+    def tokens_per_forward(self) -> float:
+        return sum(r.tokens for r in self.records) / max(1, sum(r.forwards for r in self.records))
+
+
+def infill(
+    model: Model, cases: Sequence[InfillCase], seed: int = 0, progress: bool = False, length: int | None = None
+) -> Fillings:
+    """Fill every hole; the filling is compared with what was there.
+
+    Every model is told the length of the hole: the reference's number of tokens (or ``length``). A diffusion model gets
+    prefix and suffix; an autoregressive one, which cannot infill, goes on with the prefix for as many tokens. So the
+    two differ in what they see, and a share of exact matches means the same for both.
+
+    >>> infill(model, infill_cases(standard_library("heldout"), 40, model.tokenizer))    # doctest: +SKIP
+    """
+    causal = isinstance(model.parts.process, NextToken)
+    records = []
+    began = time.perf_counter()
+    for case in watched(cases, len(cases), "infilling", progress):
+        size = length or len(model.encode(case.middle))
+        if causal:
+            result = model.complete(case.prefix, size, seed=seed, stop=())
+        else:
+            result = model.infill(case.prefix, case.suffix, size, seed=seed)
+        text = model.text(result.content)
+        exact = exact_match(text, case.middle)
+        parses = parses_so_far(case.prefix + text)
+        records.append(Filling(case.name, case.kind, text, exact, parses, size, result.forwards))
+    seconds = time.perf_counter() - began
+    return Fillings(tuple(records), seconds, seed, not causal, model.settings.model_dump())

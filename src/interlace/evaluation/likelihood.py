@@ -1,0 +1,213 @@
+"""Nats per token of a text: exact for an autoregressive model, an upper bound for a masked block-diffusion model.
+
+Next token     -log p(x) = sum_i -log p(x_i | x_<i)
+masked blocks  -log p(x) <= sum_b E_p [ 1/p sum_{i masked in b} -log p(x_i | x_b masked at rate p, x_<b) ],  p ~ U(0, 1)
+
+The expectation over the rate p is taken in closed form: masking every token of a block of L with probability p and
+weighting by 1/p is, on average over p, the same as masking a uniform subset of m tokens, m uniform in 1..L, with the
+weight L/m. So no draw is empty and no weight exceeds L, where 1/p has no bound; the expectation is unchanged, and equal
+for every way of drawing p (one per document, as in SDAR's training, or one per block).
+
+Both kinds score the same tokens: all of a text except its first, which is given. What fills up the last block of a text
+stays masked and is not scored. So numbers of models with one tokenizer compare per token, and others per byte.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..attention.kernels import make_mask
+from ..attention.patterns import Tags, TwoCopy
+from ..errors import DataError, SettingError
+from ..grid import Noise
+from ..processes import AbsorbingMask, NextToken
+from ..worlds.corpus import Document
+from .progress import watched
+from .rates import around, ratio
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+__all__ = ["Likelihood", "likelihood", "pieces"]
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """What a text costs a model.
+
+    nats: per token. standard_error: over texts (sampling of texts and, for a bound, of masks together). interval: 95%.
+    kind: ``exact``, or ``bound`` (the true value is at most that, up to the standard error). bits_per_byte: of UTF-8,
+    for models with different tokenizers. tokens, bytes: how much was scored. texts, draws, seed: how.
+    """
+
+    nats: float
+    standard_error: float
+    interval: tuple[float, float]
+    kind: Literal["exact", "bound"]
+    bits_per_byte: float
+    tokens: int
+    bytes: int
+    texts: int
+    draws: int
+    seed: int
+
+
+def pieces(documents: Iterable[Document], count: int, characters: int = 1200, seed: int = 0) -> list[str]:
+    """``count`` pieces of whole lines, of at most ``characters`` characters, from places spread over the documents.
+
+    The choice depends on the text and the seed alone, so models with different tokenizers are given the same bytes.
+    Raises ``DataError`` where the documents are too short for so many.
+    """
+    if count < 1 or characters < 1:
+        raise SettingError(f"{count} pieces of {characters} characters; pass 1 or more of both")
+    found = [piece for document in documents for piece in _cut(document.text, characters)]
+    if len(found) < count:
+        raise DataError(f"the documents give {len(found)} pieces of {characters} characters; ask for at most that")
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
+    return [found[i] for i in order[:count].tolist()]
+
+
+def likelihood(
+    model: Model,
+    texts: Sequence[str | Document],
+    draws: int = 4,
+    seed: int = 0,
+    length: int = 512,
+    at_once: int = 8,
+    progress: bool = False,
+) -> Likelihood:
+    """Nats per token of ``texts`` under a model.
+
+    Args:
+        texts: each is cut into stretches of at most ``length`` tokens; the first token of a stretch is given.
+        draws: masks drawn per stretch (bound only). Their sizes are spread evenly over draws and blocks: that keeps the
+            estimate unbiased and makes it steadier; as many as the block has tokens is a good choice.
+        seed: of the masks; equal seeds give two models the same masks. ``at_once``: stretches per forward, which
+            changes nothing but the speed.
+    Raises ``SettingError`` for a process that has no likelihood here, ``DataError`` when no token is left to score.
+
+    >>> likelihood(model, pieces(standard_library("heldout"), 64)).nats     # doctest: +SKIP
+    """
+    process = model.parts.process
+    if draws < 1 or length < 2 or at_once < 1:
+        raise SettingError(f"draws {draws}, length {length}, at_once {at_once}; pass at least 1, 2 and 1")
+    if not isinstance(process, NextToken | AbsorbingMask):
+        raise SettingError(f"{model.system.name} has no likelihood here; pass a next-token or a masked text model")
+    exact = isinstance(process, NextToken)
+    length = min(length, model.network.config.max_positions // model.parts.layout.size * model.parts.layout.size)
+    rows = [row for text in texts for row in _stretches(model, text, length)]
+    if not rows:
+        raise DataError("the texts hold no token to score; pass texts of two tokens or more")
+    totals: list[float] = []
+    with torch.inference_mode():
+        for first in watched(range(0, len(rows), at_once), -(-len(rows) // at_once), "likelihood", progress):
+            some = rows[first : first + at_once]
+            totals += _exact(model, some) if exact else _bound(model, process, some, first, draws, seed)  # type: ignore[arg-type]
+    sizes = [len(row) - 1 for row in rows]
+    nats, error = ratio(totals, sizes)
+    scored = sum(len(model.text(row[1:]).encode("utf-8", "replace")) for row in rows)
+    return Likelihood(
+        nats=nats,
+        standard_error=error,
+        interval=around(nats, error),
+        kind="exact" if exact else "bound",
+        bits_per_byte=sum(totals) / math.log(2) / max(1, scored),
+        tokens=sum(sizes),
+        bytes=scored,
+        texts=len(texts),
+        draws=1 if exact else draws,
+        seed=seed,
+    )
+
+
+def _cut(text: str, characters: int) -> list[str]:
+    """Pieces of whole lines; the rest at the end counts when it is half a piece, or all that there is."""
+    found, piece = [], ""
+    for line in text.splitlines(keepends=True):
+        if piece and len(piece) + len(line) > characters:
+            found.append(piece)
+            piece = ""
+        piece += line
+        if len(piece) > characters:
+            piece = ""  # a line that is longer than a piece
+    if piece and (2 * len(piece) >= characters or not found):
+        found.append(piece)
+    return found
+
+
+def _stretches(model: Model, text: str | Document, length: int) -> list[list[int]]:
+    """Token ids of a text, cut into stretches of at most ``length`` with something to score in each."""
+    ids = model.encode(text if isinstance(text, str) else text.text)
+    cut = [ids[i : i + length] for i in range(0, len(ids), length)]
+    return [row for row in cut if len(row) > 1]
+
+
+def _rectangle(rows: list[list[int]], multiple: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """content, length [rows, 1] and index of rows, filled up to whole units."""
+    width = -(-max(map(len, rows)) // multiple) * multiple
+    content = torch.zeros(len(rows), width, dtype=torch.long)
+    for number, row in enumerate(rows):
+        content[number, : len(row)] = torch.tensor(row)
+    length = torch.tensor([[len(row)] for row in rows])
+    return content.to(device), length.to(device), torch.arange(width, device=device).repeat(len(rows), 1)
+
+
+def _exact(model: Model, rows: list[list[int]]) -> list[float]:
+    network = model.network
+    content, length, index = _rectangle(rows, 1, next(network.parameters()).device)
+    document = torch.zeros_like(content).masked_fill(index >= length, -1)
+    hidden = network(content, index, make_mask(model.parts.pattern, Tags(index, index, document, document)))
+    scored = document[:, 1:] == 0
+    losses = F.cross_entropy(network.head(hidden[:, :-1][scored]).float(), content[:, 1:][scored], reduction="none")
+    return torch.zeros_like(scored, dtype=torch.float32).masked_scatter(scored, losses).double().sum(1).tolist()
+
+
+def _bound(
+    model: Model, process: AbsorbingMask, rows: list[list[int]], first: int, draws: int, seed: int
+) -> list[float]:
+    network, layout = model.network, model.parts.layout
+    clean, length, index = _rectangle(rows, layout.size, next(network.parameters()).device)
+    count, width = clean.shape
+    unit, positions = layout.unit(index), layout.positions(index)
+    document = torch.zeros_like(clean).masked_fill(unit > layout.unit(length - 1), -1)
+    once = Tags(index, unit, document, torch.ones_like(unit))
+    pairs = zip(once, once._replace(copy=torch.zeros_like(unit)), strict=True)
+    mask = make_mask(TwoCopy(model.parts.pattern), Tags(*(torch.cat(pair, 1) for pair in pairs)))
+    scored = (index > 0) & (index < length)
+    filling = index >= length
+    totals = torch.zeros(count, dtype=torch.float64)
+    for draw in range(draws):
+        chosen, weight = _choose(scored.view(count, -1, layout.size), first, draw, draws, seed)
+        noisy = clean.masked_fill(chosen | filling, process.mask_id)
+        hidden = network(torch.cat((noisy, clean), 1), torch.cat((positions, positions), 1), mask)
+        prediction = network.head(hidden[:, :width][chosen]).float()
+        losses = F.cross_entropy(prediction, clean[chosen], reduction="none") * weight[chosen]
+        totals += torch.zeros_like(weight).masked_scatter(chosen, losses).double().sum(1).cpu()
+    return (totals / draws).tolist()
+
+
+def _choose(scored: Tensor, first: int, draw: int, draws: int, seed: int) -> tuple[Tensor, Tensor]:
+    """What is masked, and its weight: scored [rows, units, size] -> boolean and float32 [rows, units * size].
+
+    In a unit of L scored tokens m of them, m = 1 + floor(L v), and the weight L / m. Over the units b of a row and the
+    draws k of a unit, v = frac(u + b (sqrt(5) - 1) / 2 + k / draws) is spread evenly; u is uniform, so every v is.
+    """
+    rows, units, size = scored.shape
+    noise, device = Noise((seed,)), scored.device
+    numbers = [first + r for r in range(rows)]
+    u = noise.uniform([0] * rows, numbers, [0] * rows, ()).double()[:, None]
+    v = (u + torch.arange(units, dtype=torch.float64) * ((5**0.5 - 1) / 2) + draw / draws).frac().to(device)
+    free = scored.sum(-1)
+    many = torch.minimum(1 + (free * v).long(), free)
+    score = noise.uniform([0] * rows, numbers, [1 + draw] * rows, (units, size)).to(device)
+    rank = score.masked_fill(~scored, 2.0).argsort(-1).argsort(-1)
+    chosen = scored & (rank < many[..., None])
+    weight = (free / many.clamp_min(1)).float()[..., None].expand_as(chosen)
+    return chosen.reshape(rows, -1), weight.reshape(rows, -1)
