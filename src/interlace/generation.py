@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -276,35 +276,32 @@ class _Walk:
         numbers, units = [rows[r].number for r, _, _ in live], [u for _, u, _ in live]
         visits = [int(rows[r].levels.visits[u]) for r, u, _ in live]
         steps = torch.tensor([s for _, _, s in live], device=device)
-        cells = torch.tensor([u * size for u in units], device=device)[:, None] + torch.arange(size, device=device)
-        owner = torch.tensor(numbers, device=device)[:, None]
-        x = self.content[owner, cells]
+        where = self._where(numbers, [u * size for u in units])
+        x = self.content[where]
         wanted = self.process.open(x)
-        slot = torch.tensor([r for r, _, _ in live], device=device)[:, None].expand_as(cells)[wanted]
-        starts = torch.tensor([self.memory.lengths[r] for r, _, _ in live], device=device)[:, None]
-        read = (cells - shift - starts)[wanted]
+        read = self._where([r for r, _, _ in live], [u * size - shift - self.memory.lengths[r] for r, u, _ in live])
 
         def predict(label: Tensor | None) -> Tensor:
             # the head only where something is still open
-            return self.network.head(self._feed(ends, label)[slot, read])
+            return self.network.head(self._feed(ends, label)[read][wanted])
 
         label = None if self.label is None else self.label[[row.number for row in rows]]
         prediction = predict(label) if self.guide is None else self.guide(predict, label)
         self.memory.commit(safe)
 
-        carry = None if self.carry is None else self.carry[owner, cells]
+        carry = None if self.carry is None else self.carry[where]
         draw = self._drawing(numbers, units, visits)  # not by step: the last step may be taken again
-        after = self.process.advance(x, prediction, steps, moves[0].of, draw, carry)
-        self.content[owner, cells] = after.x
+        after = self.process.advance(x, prediction, steps, moves[0].of, draw, carry, self.log_prob is not None)
+        if self.log_prob is not None and self.order is not None and after.log_prob is not None:
+            fixed = wanted & ~self.process.open(after.x)
+            self.log_prob[where] = after.log_prob.where(fixed, self.log_prob[where])
+            taken = torch.tensor(visits, device=device)[:, None]
+            self.order[where] = taken.where(fixed, self.order[where])
+        self.content[where] = after.x
         if after.carry is not None:
             if self.carry is None:
                 self.carry = torch.zeros_like(self.content)
-            self.carry[owner, cells] = after.carry
-        if self.log_prob is not None and self.order is not None and after.log_prob is not None:
-            fixed = wanted & ~self.process.open(after.x)
-            at = owner.expand_as(cells)[fixed], cells[fixed]
-            self.log_prob[at] = after.log_prob[fixed]
-            self.order[at] = torch.tensor(visits, device=device)[:, None].expand_as(cells)[fixed]
+            self.carry[where] = after.carry
 
         reached = [(rows[r], u, level) for (r, u, _), level in zip(live, after.level.tolist(), strict=True)]
         for row, u, level in reached:
@@ -315,6 +312,14 @@ class _Walk:
         shown = [(row, u, level) for row, u, level in reached if u < row.end and (self.drafts or level <= 0)]
         final = {row.number: u for row, u, _ in shown if row.levels.frontier(row.first) >= row.end}
         return [self._event(row, u, level, last=final.get(row.number) == u) for row, u, level in shown]
+
+    def _where(self, rows: list[int], starts: list[int]) -> Any:
+        """An index of the ``size`` cells from each start on: tensors [rows, width, ...] -> [len(rows), size, ...]."""
+        size = self.layout.size
+        if len(rows) == 1:
+            return slice(rows[0], rows[0] + 1), slice(starts[0], starts[0] + size)
+        first = torch.tensor(starts, device=self.device)[:, None]
+        return torch.tensor(rows, device=self.device)[:, None], first + torch.arange(size, device=self.device)
 
     def _committable(self, r: int) -> int:
         """How many units, from the first, see clean units only: their keys will never change."""
@@ -337,8 +342,8 @@ class _Walk:
             first, end = starts[0], ends[0]
             index = torch.arange(first, end, device=device).expand(len(numbers), n)
             content = self.content[:, first:end] if whole else self.content[numbers, first:end]
-            slots = index
-            mask = None
+            positions = self.positions[:, first:end] if whole else self.positions[numbers, first:end]
+            slots, mask = index, None
             if not self.pattern.full(first // size, (end - 1) // size, size):
                 mask = dense(self.pattern, self._tags(index[:1]), self._tags(torch.arange(reads, device=device)[None]))
         else:
@@ -348,7 +353,8 @@ class _Walk:
             valid = index < close
             slots = index.where(valid, self.content.shape[1])
             index = index.minimum(close - 1).clamp_min(0)
-            content = self.content[torch.tensor(numbers, device=device)[:, None], index]
+            owner = torch.tensor(numbers, device=device)[:, None]
+            content, positions = self.content[owner, index], self.positions[owner, index]
             every = torch.arange(reads, device=device)[None]
             mask = dense(self.pattern, self._tags(index), self._tags(every)) & (every < close.clamp_min(1)).unsqueeze(1)
         told: dict[str, Tensor] = {}
@@ -358,10 +364,9 @@ class _Walk:
             told["level"] = torch.stack([row[u] for row, u in zip(levels, unit, strict=True)])
         if label is not None:
             told["label"] = label[:, None].expand(-1, n)
-        if not content.is_floating_point():
+        if not self.process.feeds_draft:
             content = content.clamp_min(0)
         mask = None if mask is None else mask.unsqueeze(1)
-        positions = self.positions[torch.tensor(numbers, device=device)[:, None], index]
         return self.network(content, positions, mask, self.memory, slots, **told)
 
     def _tags(self, index: Tensor) -> Tags:
@@ -380,7 +385,7 @@ class _Walk:
         size = self.layout.size
         start, end = unit * size, min((unit + 1) * size, row.prompt + row.length)
         content = self.content[row.number, start:end]
-        if self.text:
+        if self.text and level > 0:
             content = content.masked_fill(self.process.open(content), OPEN)
         log_prob = None if self.log_prob is None else self.log_prob[row.number, start:end].clone()
         order = None if self.order is None else self.order[row.number, start:end].clone()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,15 +13,28 @@ from .errors import SettingError
 __all__ = ["Candidates", "Sampler"]
 
 
-class Candidates(NamedTuple):
+class Candidates:
     """What a prediction offers for every open token; tensors [m].
 
     token: the candidate. confidence: its probability before any filtering. entropy: of that distribution, in nats.
+    The last two are computed when they are asked for: plain decoding needs neither.
     """
 
-    token: Tensor
-    confidence: Tensor
-    entropy: Tensor
+    def __init__(self, token: Tensor, logits: Tensor) -> None:
+        self.token, self.logits = token, logits
+
+    @cached_property
+    def log_probabilities(self) -> Tensor:
+        """log softmax(logits), [m, vocab]."""
+        return self.logits.log_softmax(-1)
+
+    @cached_property
+    def confidence(self) -> Tensor:
+        return self.log_probabilities.gather(-1, self.token[:, None])[:, 0].exp()
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        return -(self.log_probabilities.exp() * self.log_probabilities.clamp_min(-1e4)).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -61,17 +74,10 @@ class Sampler:
         logits = logits.float()
         if self.temperature > 0:
             logits = logits / self.temperature
-        log_probabilities = logits.log_softmax(-1)
-        probabilities = log_probabilities.exp()
         if self.greedy:
-            confidence, token = probabilities.max(-1)
-        else:
-            assert uniform is not None
-            kept = self._cut(probabilities)
-            token = _inverse(kept, uniform)
-            confidence = probabilities.gather(-1, token[:, None])[:, 0]
-        entropy = -(probabilities * log_probabilities.clamp_min(-1e4)).sum(-1)
-        return Candidates(token, confidence, entropy)
+            return Candidates(logits.argmax(-1), logits)
+        assert uniform is not None
+        return Candidates(_inverse(self._cut(logits.softmax(-1)), uniform), logits)
 
     def _cut(self, probabilities: Tensor) -> Tensor:
         if 0 < self.top_k < probabilities.shape[-1]:

@@ -95,13 +95,16 @@ class Rope:
         return scale(1.0)
 
     def angles(self, positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
-        """cos and sin, float32 [..., head_dim], for coordinates [..., axes] (just [...] when there is one axis)."""
+        """cos and signed sin, float32 [..., head_dim], for coordinates [..., axes] (just [...] when there is one axis).
+
+        A pair (a, b) turns to (a cos - b sin, b cos + a sin): the sine is negative on the first half of a segment.
+        """
         if self.axes == 1:
             positions = positions.unsqueeze(-1)
         parts = []
         for axis, frequency in enumerate(self.frequencies(head_dim)):
             turn = positions[..., axis : axis + 1].float() * frequency.to(positions.device)
-            parts += [turn, turn]
+            parts += [-turn, turn]
         angle = torch.cat(parts, -1)
         return angle.cos() * self.magnitude, angle.sin() * self.magnitude
 
@@ -123,7 +126,8 @@ def _scaled(plain: Tensor, base: float, size: int, s: RopeScaling | None) -> Ten
     if s.type == "yarn":
 
         def channel(rotations: float) -> float:
-            return size * math.log(s.original_max_position_embeddings / (rotations * 2 * math.pi)) / (2 * math.log(base))
+            turns = s.original_max_position_embeddings / (rotations * 2 * math.pi)
+            return size * math.log(turns) / (2 * math.log(base))
 
         first, last = channel(s.beta_fast), channel(s.beta_slow)
         if s.truncate:
@@ -136,12 +140,9 @@ def _scaled(plain: Tensor, base: float, size: int, s: RopeScaling | None) -> Ten
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor, segments: list[int]) -> Tensor:
-    """Turn the channel pairs of x [rows, heads, n, d] by the angles behind cos and sin [rows or 1, 1, n, d]."""
-    if len(segments) == 1:
-        first, second = x.chunk(2, -1)
-        return x * cos + torch.cat((-second, first), -1) * sin
-    turned = []
-    for part in x.split(segments, -1):
-        first, second = part.chunk(2, -1)
-        turned += [-second, first]
-    return x * cos + torch.cat(turned, -1) * sin
+    """Turn the channel pairs of x [rows, heads, n, d] by the angles behind cos and sin [rows or 1, 1, n, d].
+
+    ``sin`` carries the sign of the rotation (minus on the first half of a segment): see ``Rope.angles``.
+    """
+    swapped = [part.roll(part.shape[-1] // 2, -1) for part in x.split(segments, -1)]
+    return torch.addcmul(x * cos, swapped[0] if len(swapped) == 1 else torch.cat(swapped, -1), sin)

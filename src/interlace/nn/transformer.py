@@ -36,10 +36,14 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype == torch.float32:
-            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
-        wide = x.float()
-        return self.weight.to(x.dtype) * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+        return normalise(x, self.eps) * self.weight.to(x.dtype)
+
+
+def normalise(x: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) over the last axis, the mean in float32; as few kernels as it can be."""
+    size = x.shape[-1]
+    square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square()
+    return (x * torch.rsqrt(square / size + eps)).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -66,11 +70,13 @@ class Attention(nn.Module):
     ) -> Tensor:
         rows, n, _ = x.shape
         qkv = self.qkv(x).view(rows, n, -1, self.head_dim)
-        q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), 2)
+        # queries and keys are normed and turned together: half the kernels, the same numbers
+        qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), 2)
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        q, k = apply_rope(q, *rotation, self.segments), apply_rope(k, *rotation, self.segments)
+            weight = torch.cat((self.q_norm.weight.expand(self.heads, -1), self.k_norm.weight.expand(self.kv_heads, -1)))
+            qk = normalise(qk, self.q_norm.eps) * weight.to(qk.dtype)
+        qk, v = apply_rope(qk.transpose(1, 2), *rotation, self.segments), v.transpose(1, 2)
+        q, k = qk.split((self.heads, self.kv_heads), 1)
         if memory is not None and slots is not None:
             k, v = memory.write(self.layer, k, v, slots)
         seen = attend(q, k, v, mask)
@@ -206,7 +212,7 @@ class Transformer(nn.Module):
         level: Tensor | None = None,
         label: Tensor | None = None,
     ) -> Tensor:
-        x = self.embed(content)
+        x = self.embed(content.to(self.output.weight.dtype) if content.is_floating_point() else content)
         rotation = self.rotation(positions, x.dtype)
         condition = None
         if self.time is not None and level is not None:

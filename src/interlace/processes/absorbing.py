@@ -63,7 +63,7 @@ class AbsorbingMask:
         return x == self.mask_id
 
     def advance(
-        self, x: Tensor, prediction: Tensor, step: Tensor, of: int, draw: Draw, carry: Tensor | None = None
+        self, x: Tensor, prediction: Tensor, step: Tensor, of: int, draw: Draw, carry: Tensor | None = None, details: bool = True
     ) -> Advanced:
         size = x.shape[1]
         masked = x == self.mask_id
@@ -78,6 +78,6 @@ class AbsorbingMask:
         # size tokens over `of` steps, the earlier steps taking the extra one (grid.quotas)
         quota = size // of + (step < size % of).long()
         fixed = self.reveal(masked, confidence, entropy, quota)
-        log_prob = confidence.clamp_min(1e-38).log().where(fixed, 0.0)
+        log_prob = confidence.clamp_min(1e-38).log().where(fixed, 0.0) if details else None
         x = token.where(fixed, x)
         return Advanced(x, self.level(x), log_prob)

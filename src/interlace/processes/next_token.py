@@ -48,9 +48,9 @@ class NextToken:
         return x < 0
 
     def advance(
-        self, x: Tensor, prediction: Tensor, step: Tensor, of: int, draw: Draw, carry: Tensor | None = None
+        self, x: Tensor, prediction: Tensor, step: Tensor, of: int, draw: Draw, carry: Tensor | None = None, details: bool = True
     ) -> Advanced:
         uniform = None if self.sampler.greedy else draw("uniform", x.shape[1]).flatten()
         drawn = self.sampler(prediction, uniform)
-        log_prob = drawn.confidence.clamp_min(1e-38).log()
-        return Advanced(drawn.token.view_as(x), torch.zeros(len(x)), log_prob.view_as(x))
+        log_prob = drawn.confidence.clamp_min(1e-38).log().view_as(x) if details else None
+        return Advanced(drawn.token.view_as(x), torch.zeros(len(x)), log_prob)

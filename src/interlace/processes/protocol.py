@@ -69,7 +69,10 @@ class Process(Protocol):
         ...
 
     def advance(
-        self, x: Tensor, prediction: Tensor, step: Tensor, of: int, draw: Draw, carry: Tensor | None = None
+        self, x: Tensor, prediction: Tensor, step: Tensor, of: int, draw: Draw, carry: Tensor | None = None, details: bool = True
     ) -> Advanced:
-        """One step: x [m, size, ...], prediction of the open tokens [number open, ...], step int64 [m]."""
+        """One step: x [m, size, ...], prediction of the open tokens [number open, ...], step int64 [m].
+
+        ``details``: whether the log-probabilities of the tokens are wanted.
+        """
         ...
