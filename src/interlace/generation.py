@@ -262,16 +262,16 @@ class _Walk:
         """One forward for every row, and one step of the process for every live unit."""
         rows, size, shift, device = self.alive, self.layout.size, self.process.shift, self.device
         live = [(r, u, s) for r, move in enumerate(moves) for u, s in zip(move.units, move.step, strict=True)]
-        ends, safe = [], []
-        for r, (row, move) in enumerate(zip(rows, moves, strict=True)):
-            first = min(move.units) * size
+        ends = []
+        for row, move in zip(rows, moves, strict=True):
             last = max(self.pattern.horizon(u, len(row.levels)) for u in move.units)
-            ends.append((last + 1) * size if self.process.feeds_draft else first)
-            # the token whose prediction is read must be fed, not remembered
-            safe.append(max(self.memory.lengths[r], min(self._committable(r) * size, first - shift)))
-        if not self.fuse and self.memory.keeps and self.process.feeds_draft and safe != self.memory.lengths:
-            self._feed(safe, None)
-            self.memory.commit(safe)
+            ends.append((last + 1 if self.process.feeds_draft else min(move.units)) * size)
+        fed = [self._committable(r) for r in range(len(rows))]  # clean units that this forward sees for good
+        if not self.fuse and self.memory.keeps and self.process.feeds_draft and any(
+            units * size > done for units, done in zip(fed, self.memory.lengths, strict=True)
+        ):
+            self._feed([units * size for units in fed], None)
+            self._commit(fed)
 
         numbers, units = [rows[r].number for r, _, _ in live], [u for _, u, _ in live]
         visits = [int(rows[r].levels.visits[u]) for r, u, _ in live]
@@ -287,7 +287,6 @@ class _Walk:
 
         label = None if self.label is None else self.label[[row.number for row in rows]]
         prediction = predict(label) if self.guide is None else self.guide(predict, label)
-        self.memory.commit(safe)
 
         carry = None if self.carry is None else self.carry[where]
         draw = self._drawing(numbers, units, visits)  # not by step: the last step may be taken again
@@ -309,6 +308,7 @@ class _Walk:
             row.levels.visits[u] += 1
             if level <= 0 and self._stops(row, u):
                 row.end = min(row.end, u + 1)  # the row goes on until every unit before its end is clean
+        self._commit(fed)
         shown = [(row, u, level) for row, u, level in reached if u < row.end and (self.drafts or level <= 0)]
         final = {row.number: u for row, u, _ in shown if row.levels.frontier(row.first) >= row.end}
         return [self._event(row, u, level, last=final.get(row.number) == u) for row, u, level in shown]
@@ -328,6 +328,14 @@ class _Walk:
         while done < row.first and self.pattern.horizon(done, len(row.levels)) < row.first:
             done += 1
         return done
+
+    def _commit(self, units: list[int]) -> None:
+        """Keep the first ``units`` units of every row, except a token whose prediction is read again."""
+        size, shift, lengths = self.layout.size, self.process.shift, []
+        for row, done, count in zip(self.alive, self.memory.lengths, units, strict=True):
+            again = row.levels.frontier(row.first) * size - shift
+            lengths.append(max(done, min(count * size, again)))
+        self.memory.commit(lengths)
 
     def _feed(self, ends: list[int], label: Tensor | None) -> Tensor:
         """One forward over the tokens ``memory.lengths .. ends`` of every row -> hidden states [rows, n, hidden]."""
