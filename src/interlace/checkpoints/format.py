@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from ..attention.positions import Rope
 from ..errors import CheckpointError, InterlaceError, SettingError
@@ -30,7 +31,7 @@ from .fields import Fields, read_json
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Checkpoint", "Family", "Piece", "Summary", "families", "load", "save", "summary"]
+__all__ = ["Checkpoint", "Family", "Piece", "Summary", "families", "load", "save", "skeleton", "summary"]
 
 # Tensors that old exports carry and that follow from the config.
 _HARMLESS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias)$")
@@ -308,13 +309,30 @@ def _build(family: Family, given: Fields, tensors: int) -> tuple[TransformerConf
                 raise SettingError(f"{name} {getattr(config, name)} is beyond reason; correct the file")
         if not 0 <= config.norm_eps < 1:
             raise SettingError(f"the norm's epsilon is {config.norm_eps}; correct the file")
-        with torch.device("meta"):
-            return config, Transformer(config)
+        return config, skeleton(config)
     except SettingError as error:
         raise CheckpointError(f"{given.origin}: {error}") from None
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         cause = str(error).splitlines()[0]
         raise CheckpointError(f"{given.origin} describes an impossible network ({cause}); correct the file") from None
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leaves tensors as they are where a module would draw its first weights."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def skeleton(config: TransformerConfig) -> Transformer:
+    """The network without memory for its weights, on the ``meta`` device."""
+    with torch.device("meta"), _NoDraws():  # drawing on "meta" would import the compiler, for seconds
+        return Transformer(config)
 
 
 def _pieces(

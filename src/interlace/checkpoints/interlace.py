@@ -10,14 +10,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from ..attention.positions import Rope, RopeScaling
 from ..errors import CheckpointError
 from ..nn.config import MoE, TransformerConfig
-from ..nn.transformer import Transformer
 from .fields import REQUIRED, Fields
-from .format import Piece
+from .format import Piece, skeleton
 
 if TYPE_CHECKING:
     from .format import Checkpoint
@@ -85,9 +82,7 @@ class Interlace:
         return {"architectures": ["InterlaceTransformer"], "model_type": "interlace", "transformer": config}
 
     def pieces(self, config: TransformerConfig, stored: Collection[str] = ()) -> Iterator[Piece]:
-        with torch.device("meta"):
-            names = [name for name, _ in Transformer(config).named_parameters()]
-        return (Piece(name, name) for name in names)
+        return (Piece(name, name) for name, _ in skeleton(config).named_parameters())
 
     def aliases(self, config: TransformerConfig) -> Mapping[str, str]:
         return {"output.weight": "embed.weight"} if config.tied and config.vocab_size else {}
