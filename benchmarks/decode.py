@@ -130,7 +130,8 @@ def main() -> None:
             fastest = min(v for k, v in best.items() if k.startswith("transformers")) / min(
                 v for k, v in best.items() if k.startswith("interlace")
             )
-            report[f"batch {batch}"] = {"ms per step": best, "equal dtype": equal, "fastest": fastest, "same tokens": same}
+            ratios = {"equal dtype": equal, "fastest": fastest, "same tokens": same}
+            report[f"batch {batch}"] = {"ms per step": best, **ratios}
             print(f"batch {batch}: " + "  ".join(f"{k} {v:.2f} ms" for k, v in best.items()))
             print(f"batch {batch}: equal dtype {equal:.2f}x, each in its fastest {fastest:.2f}x, same tokens: {same}")
 
