@@ -1,4 +1,4 @@
-"""``python -m interlace`` is ``interlace``; so ``accelerate launch -m interlace adapt ...`` starts it on many devices."""
+"""``python -m interlace`` is ``interlace``; so ``accelerate launch -m interlace adapt ...`` runs it on many devices."""
 
 from .cli import main
 

@@ -1,12 +1,16 @@
-"""The command line: a file per command."""
+"""The command line: a file per command, and nothing else is imported before a command runs."""
 
 from __future__ import annotations
 
-# The order is that of --help.
-from . import generate, show, systems, train, adapt  # noqa: F401, I001
-from .command import app
+from importlib import import_module
 
-__all__ = ["app", "main"]
+from .command import COMMANDS, app
+
+__all__ = ["COMMANDS", "app", "main"]
+
+# Every command, in the order of --help.
+for _name in ("generate", "infill", "train", "adapt", "evaluate", "reproduce", "show", "systems", "inspect"):
+    import_module(f".{_name}", __name__)
 
 
 def main() -> None:

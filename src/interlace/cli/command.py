@@ -17,30 +17,30 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import typer
 
+from .. import __version__
 from ..errors import InterlaceError, SettingError
 
-__all__ = ["Setting", "app", "command", "leader"]
+__all__ = ["COMMANDS", "Command", "Setting", "app", "command", "leader", "reported"]
 
 app = typer.Typer(
     name="interlace",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-    help="Models that generate by interlacing autoregression and diffusion: train, adapt, generate, measure.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One option. ``name`` is its one word: ``block_size`` in Python and in files, ``--block-size`` on the command line.
+    """One option. ``name`` is its one word: ``block_size`` in Python and in files, ``--block-size`` as an option.
 
-    default: its value where it is given nowhere; None leaves the choice to what it is given to. shown: that choice in
+    default: its value where it is given nowhere; None leaves the choice to whoever gets it. shown: that choice in
     words, for ``--help``. required: it must be given. place: an argument without a name. short: ``-m``. file: whether
     a ``--config`` file may set it.
     """
@@ -62,38 +62,63 @@ class Setting:
         """How it is written on the command line."""
         return self.name.upper() if self.place else "--" + self.name.replace("_", "-")
 
+    @property
+    def flags(self) -> list[str]:
+        """Every way to write it; what is on can also be switched off."""
+        long = f"{self.flag}/--no-{self.flag[2:]}" if self.type is bool and self.file and not self.place else self.flag
+        return [long, *([self.short] if self.short else [])]
+
+    @property
+    def otherwise(self) -> str:
+        """What holds where it is not given, in words."""
+        if self.shown is not None or self.default is None:
+            return self.shown or ""
+        return (
+            {True: "yes", False: "no"}.get(self.default, str(self.default)) if self.type is bool else str(self.default)
+        )
+
     def parameter(self) -> inspect.Parameter:
-        """The parameter that typer reads. It has no default of its own, to tell what was given."""
-        word = self.shown if self.shown is not None else _word(self.default)
-        about: dict[str, Any] = {"help": self.help, "rich_help_panel": self.panel, "show_default": word or False}
-        if self.metavar:
-            about["metavar"] = self.metavar
-        if self.required:
-            about["help"] += " [red]\\[required][/red]"
-        if self.place:
-            info = typer.Argument(None, **about)
-        else:
-            names = [self.flag] if self.type is not bool else [f"{self.flag}/--no-{self.flag[2:]}"]
-            info = typer.Option(None, *names, *([self.short] if self.short else []), **about)
+        """The parameter that typer reads. It has no default of its own: so what was given can be told apart."""
+        note = "required" if self.required else f"default: {self.otherwise}" if self.otherwise else ""
+        text = self.help.replace("[", "\\[") + (f" [dim]\\[{note}][/dim]" if note else "")
+        about: dict[str, Any] = {"help": text, "rich_help_panel": self.panel, "show_default": False}
+        if self.metavar or self.type is bool:
+            about["metavar"] = self.metavar or " "
+        info = typer.Argument(None, **about) if self.place else typer.Option(None, *self.flags, **about)
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=info, annotation=self.type | None)
 
 
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "" if value is None else str(value)
+@dataclass(frozen=True)
+class Command:
+    """A command as it was registered. ``settings``: all of its options, those of every command included."""
 
+    name: str
+    panel: str
+    help: str
+    settings: tuple[Setting, ...]
+    function: Callable[..., None] = field(repr=False)
+
+
+COMMANDS: dict[str, Command] = {}
+"""Every command by name, in the order of ``--help``."""
 
 CONFIG = Setting(
-    "config", str, "read settings from this TOML or JSON file; options win over it", metavar="FILE", panel="Everywhere"
+    "config",
+    str,
+    "read settings from this TOML or JSON file; options win over it",
+    panel="Everywhere",
+    metavar="FILE",
+    file=False,
 )
-PRINT_CONFIG = Setting("print_config", bool, "print the settings as TOML, and do nothing else", panel="Everywhere")
-JSON = Setting("json", bool, "print the result as JSON", panel="Everywhere")
-DEBUG = Setting("debug", bool, "show where an error comes from", panel="Everywhere")
+PRINT_CONFIG = Setting(
+    "print_config", bool, "print all settings as TOML and do nothing else", panel="Everywhere", file=False
+)
+JSON = Setting("json", bool, "print the result as JSON", panel="Everywhere", file=False)
+DEBUG = Setting("debug", bool, "show where an error comes from", panel="Everywhere", file=False)
 
 
 def command(
-    *settings: Setting, panel: str, config: bool = False, json: bool = True, name: str | None = None, epilog: str = ""
+    *settings: Setting, panel: str, config: bool = False, json: bool = True, name: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function as a command that takes these options; its docstring is the help.
 
@@ -102,22 +127,17 @@ def command(
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         title = name or function.__name__
-        everywhere = [*([CONFIG, PRINT_CONFIG] if config else []), *([JSON] if json else []), DEBUG]
+        mine = (*settings, *([CONFIG, PRINT_CONFIG] if config else ()), *([JSON] if json else ()), DEBUG)
 
         def run(**given: Any) -> None:
             with reported(bool(given.pop("debug"))):
-                file, printing = given.pop("config", None), given.pop("print_config", None)
-                if json:
-                    given["json"] = bool(given["json"])
-                values = {s.name: given.pop(s.name) for s in settings}
-                # typer gives an empty list where an option that may be repeated is not given
-                values = {k: None if v == [] else v for k, v in values.items()}
-                if file is not None:
+                values = {s.name: given[s.name] for s in settings if given[s.name] not in (None, [])}
+                if given.get("config") is not None:
                     from .config import read
 
-                    values = read(file, settings) | {k: v for k, v in values.items() if v is not None}
-                values = {s.name: values.get(s.name) if values.get(s.name) is not None else s.default for s in settings}
-                if printing:
+                    values = read(given["config"], settings) | values
+                values = {s.name: values.get(s.name, s.default) for s in settings}
+                if given.get("print_config"):
                     from .config import toml
 
                     print(toml(settings, values), end="")
@@ -125,35 +145,41 @@ def command(
                 for s in settings:
                     if s.required and values[s.name] is None:
                         raise SettingError(f"{s.flag} is missing ({s.help}); see interlace {title} --help")
-                function(**values, **given)
+                function(**values, **({"json": bool(given["json"])} if json else {}))
 
-        # one flag, not a pair: what is said once for all commands
-        parameters = [s.parameter() for s in settings]
-        for s in everywhere:
-            if s.type is bool:
-                info = typer.Option(False, s.flag, help=s.help, rich_help_panel=s.panel, show_default=False)
-                parameters.append(
-                    inspect.Parameter(s.name, inspect.Parameter.KEYWORD_ONLY, default=info, annotation=bool)
-                )
-            else:
-                parameters.append(s.parameter())
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature([s.parameter() for s in mine])  # type: ignore[attr-defined]
         run.__annotations__ = {}
-        help = inspect.getdoc(function)
-        app.command(title, help=help, rich_help_panel=panel, epilog=epilog or None, no_args_is_help=False)(run)
+        help = inspect.getdoc(function) or ""
+        COMMANDS[title] = Command(title, panel, help, mine, function)
+        app.command(title, help=help, rich_help_panel=panel)(run)
         return function
 
     return register
 
 
+@app.callback()
+def interlace(
+    version: bool = typer.Option(False, "--version", help="print the version", metavar=" ", is_eager=True),
+) -> None:
+    """Models that generate by interlacing autoregression and diffusion: train, adapt, generate, measure.
+
+    A model is a folder in a published format (Qwen, Llama, SDAR), a Hugging Face
+    name, or one of the bundled models: base (autoregressive), twin (diffusion).
+    interlace COMMAND --help explains a command, with examples.
+    """
+    if version:
+        print(f"interlace {__version__}")
+        raise typer.Exit
+
+
 def leader() -> bool:
     """Whether this process speaks: the first one, where several were started together."""
-    return int(os.environ.get("RANK", "0") or 0) == 0
+    return int(os.environ.get("RANK") or 0) == 0
 
 
 @contextmanager
 def reported(debug: bool = False) -> Iterator[None]:
-    """Errors of the user in one line and status 2, an interrupt as 130, a reader that went away in silence."""
+    """Errors of the user in one line with status 2, an interrupt as 130, a reader that went away in silence."""
     try:
         yield
         sys.stdout.flush()

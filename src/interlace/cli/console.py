@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .command import leader
 
-__all__ = ["print_json", "say", "table"]
+__all__ = ["facts", "print_json", "say", "styled", "table"]
 
 
 def say(text: str = "") -> None:
@@ -18,37 +19,55 @@ def say(text: str = "") -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def facts(about: Mapping[str, Any]) -> None:
+    """Names and values on stderr, a line each."""
+    wide = max(map(len, about), default=0)
+    for name, value in about.items():
+        say(f"{name:<{wide}}  {_cell(value)}")
+
+
 def print_json(value: Any) -> None:
     """One JSON value on one line of stdout."""
     print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
 
 
+def styled(text: str, code: str) -> str:
+    """A text for stdout in a colour or weight (a number of ECMA-48); as it is where that is no terminal."""
+    plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR")
+    return text if plain or not text else f"\033[{code}m{text}\033[0m"
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
-    """A table on stdout: drawn in a terminal, plain columns elsewhere."""
+    """A table on stdout: drawn in a terminal, plain columns elsewhere. Numbers stand to the right."""
     cells = [[_cell(cell) for cell in row] for row in rows]
-    numbers = [all(isinstance(row[i], int | float) for row in rows) and bool(rows) for i in range(len(head))]
+    columns = range(len(head))
+    right = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in columns]
     if sys.stdout.isatty():
         from rich import box
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        drawn = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-        for name, number in zip(head, numbers, strict=True):
-            drawn.add_column(name, justify="right" if number else "left")
-        for row in cells:
-            drawn.add_row(*(Text(cell) for cell in row))
+        drawn = Table(
+            title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False
+        )
+        for i in columns:
+            drawn.add_column(head[i], justify="right" if right[i] else "left")
+        for line in cells:
+            drawn.add_row(*(Text(cell) for cell in line))
         Console(highlight=False).print(drawn)
         return
     if title:
         print(title)
-    widths = [max(len(row[i]) for row in [list(head), *cells]) for i in range(len(head))]
-    for row in [list(head), *cells]:
-        parts = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numbers, strict=True)]
-        print("  ".join(parts).rstrip())
+    lines = [list(head), *cells]
+    widths = [max(len(line[i]) for line in lines) for i in columns]
+    for line in lines:
+        print("  ".join(line[i].rjust(widths[i]) if right[i] else line[i].ljust(widths[i]) for i in columns).rstrip())
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return "" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

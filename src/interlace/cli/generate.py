@@ -4,49 +4,178 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
+from ..errors import SettingError
 from .command import Setting, command
-from .console import print_json
+from .console import print_json, say, styled
+from .models import OPENING, open_text_model
+from .prompts import prompts
 from .settings import DECODING, MODEL
+
+if TYPE_CHECKING:
+    from ..generation import Event
+    from ..model import Model
+    from .writing import Writing
+
+SEED = Setting("seed", int, "of all random draws; a row draws the same alone and in a batch", 0, panel="Decoding")
 
 
 @command(
     Setting("prompt", str, "text to continue; without it, --file, --tokens or stdin is read", place=True, file=False),
     Setting("model", str, MODEL.help, "twin", short="-m"),
     Setting("length", int, "new tokens", 64, short="-n"),
-    Setting("seed", int, "seed of all random draws", 0),
+    Setting(
+        "file", str, "prompts: one a line, or JSON lines (*.jsonl) with prompt or tokens, length, seed", short="-f"
+    ),
+    Setting("tokens", str, "the prompt as token ids: '1 2 3' or a JSON list; a list of lists is a batch", file=False),
+    Setting("stop", list[str], "end a row before this text, besides the model's stop tokens; may be repeated"),
+    Setting("drafts", bool, "show what is not final yet; ░ is a token that is still open", False),
+    Setting("echo", bool, "print the prompt too", shown="in a terminal"),
+    Setting("batch_rows", int, "prompts generated at once", 16),
     *DECODING,
+    Setting("schedule", str, "another path, as `interlace show` takes it", shown="the system's", panel="Decoding"),
+    Setting("memory", str, "exact keeps the past, none computes it anew: the same text", "exact", panel="Decoding"),
+    SEED,
+    *OPENING,
     panel="Use",
     config=True,
 )
-def generate(prompt: str | None, model: str, length: int, seed: int, json: bool, **decoding: Any) -> None:
-    """Continue a text; it streams as units become clean."""
-    from ..model import load
-    from ..worlds.tokenizer import TextStream
+def generate(
+    prompt: str | None,
+    model: str,
+    length: int,
+    file: str | None,
+    tokens: str | None,
+    stop: list[str] | None,
+    drafts: bool,
+    echo: bool | None,
+    batch_rows: int,
+    schedule: str | None,
+    memory: str,
+    seed: int,
+    system: str | None,
+    dtype: str | None,
+    device: str | None,
+    json: bool,
+    **decoding: Any,
+) -> None:
+    """Continue texts. A text is printed while it is written: a unit (a token, a block) as soon as it is final.
 
-    loaded = load(model, **decoding)
-    text = prompt if prompt is not None else sys.stdin.read().removesuffix("\n")
-    began = time.monotonic()
-    if json:
-        result = loaded.complete(text, length, seed=seed, details=True)
-        print_json(
-            {
-                "text": loaded.text(result.content),
-                "tokens": result.content.tolist(),
-                "forwards": result.forwards,
-                "tokens_per_forward": result.tokens_per_forward,
-                "seconds": time.monotonic() - began,
-            }
-        )
-        return
-    stream = TextStream(loaded.tokenizer)
-    stop = set(loaded.checkpoint.stop_token_ids)
-    for event in loaded.stream([text], length, seed=seed):
-        ids = event.content.tolist()[max(0, len(loaded.encode(text)) - event.start) :]
-        for place, token in enumerate(ids):
-            if token in stop:
-                ids = ids[:place]
-                break
-        print(stream.push(ids), end="", flush=True)
-    print(stream.flush())
+    The text goes to stdout; in a terminal, the speed goes to stderr.
+
+    [bold]Examples[/bold]
+      interlace generate 'def area(width, height):'
+      interlace generate 'def area(width, height):' --model base --length 32
+      interlace generate 'class Stack:' --threshold 0.6 --drafts
+      interlace generate --temperature 0.8 --top-p 0.95 --seed 1 < start.py
+      interlace generate --file prompts.jsonl --json > rows.jsonl
+      interlace generate --tokens '17 4 92' --json
+
+    With --json every row is an object: row, prompt, prompt_tokens, text, tokens,
+    stopped, forwards, tokens_per_forward, log_probs (of each token when it was
+    fixed), order (the step of its unit that fixed it), seconds, seed.
+    """
+    if batch_rows < 1:
+        raise SettingError(f"--batch-rows is {batch_rows}; pass 1 or more")
+    if drafts and json:
+        raise SettingError("--drafts and --json exclude each other; pass one of them")
+    if stop is not None and not all(stop):
+        raise SettingError("--stop is an empty text, with which everything would end; pass a text")
+    rows = prompts(prompt, file, tokens)
+    options: dict[str, Any] = {"memory": memory, "drafts": drafts, "details": json}
+    if schedule is not None:
+        from ..schedules import parse_schedule
+
+        options["schedule"] = parse_schedule(schedule)
+    loaded = open_text_model(model, system, dtype, device, decoding)
+    if loaded.tokenizer is None and (drafts or stop):
+        raise SettingError(f"{model} has no tokenizer, which --drafts and --stop need; add the tokenizer's files")
+    shown = echo if echo is not None else sys.stdout.isatty()
+
+    from .writing import Drafts, Writing
+
+    began, written, forwards = time.perf_counter(), 0, 0
+    streams = len(rows) == 1 and not json and not drafts and loaded.tokenizer is not None
+    for first in range(0, len(rows), batch_rows):
+        some = rows[first : first + batch_rows]
+        ids = [loaded.encode(row.content) if isinstance(row.content, str) else row.content for row in some]
+        lengths = [length if row.length is None else row.length for row in some]
+        seeds = [seed if row.seed is None else row.seed for row in some]
+        writings = [Writing(loaded.tokenizer, len(one), loaded.checkpoint.stop_token_ids, stop or ()) for one in ids]
+        steps = _steps(loaded, ids, lengths, writings, options | {"seed": seeds})
+        if drafts:
+            with Drafts(loaded.tokenizer, [len(one) for one in ids], lengths) as table:
+                for event, _, _ in steps:
+                    table.show(event)
+        if streams:
+            _echo(loaded, ids[0], shown)
+            for _, new, _ in steps:
+                print(new, end="", flush=True)
+            print(flush=True)
+        for number, seconds in () if streams else _in_order(steps, writings):
+            writing = writings[number]
+            if json:
+                facts = {"prompt": some[number].content, "prompt_tokens": ids[number], "seed": seeds[number]}
+                print_json(_report(first + number, facts, writing, seconds))
+                continue
+            if len(rows) > 1:
+                print(f"--- {first + number}")
+            _echo(loaded, ids[number], shown)
+            print(writing.text if loaded.tokenizer is not None else " ".join(map(str, writing.tokens)), flush=True)
+        written += sum(len(writing.tokens) for writing in writings)
+        forwards += sum(writing.forwards for writing in writings)
+    if sys.stderr.isatty():
+        seconds_all = time.perf_counter() - began
+        rate = f"{written / max(1, forwards):.2f} tokens per forward, {written / max(seconds_all, 1e-9):,.0f} tokens/s"
+        say(f"{written} tokens, {forwards} forwards, {seconds_all:.2f} s: {rate}")
+
+
+def _steps(
+    model: Model, ids: list[list[int]], lengths: list[int], writings: Sequence[Writing], options: dict[str, Any]
+) -> Iterator[tuple[Event, str, float]]:
+    """Every event with the text that it makes final and the time since the start, until every row is done."""
+    began = time.perf_counter()
+    for event in model.stream(ids, lengths, **options):
+        writing = writings[event.row]
+        if not writing.done:
+            yield event, writing.add(event), time.perf_counter() - began
+        if all(one.done for one in writings):
+            return
+
+
+def _in_order(steps: Iterator[tuple[Event, str, float]], writings: Sequence[Writing]) -> Iterator[tuple[int, float]]:
+    """Number and time of every row, as soon as it and all before it are done."""
+    seconds = [0.0] * len(writings)
+    ready = 0
+    for event, _, passed in steps:
+        seconds[event.row] = passed
+        while ready < len(writings) and writings[ready].done:
+            yield ready, seconds[ready]
+            ready += 1
+    for number in range(ready, len(writings)):
+        yield number, seconds[number]
+
+
+def _report(number: int, facts: dict[str, Any], writing: Writing, seconds: float) -> dict[str, Any]:
+    """A row as --json prints it."""
+    return {
+        "row": number,
+        "prompt": facts["prompt"] if isinstance(facts["prompt"], str) else None,
+        "prompt_tokens": facts["prompt_tokens"],
+        "text": None if writing.tokenizer is None else writing.text,
+        "tokens": writing.tokens,
+        "stopped": writing.stopped,
+        "forwards": writing.forwards,
+        "tokens_per_forward": round(len(writing.tokens) / max(1, writing.forwards), 4),
+        "log_probs": [round(value, 6) for value in writing.log_probs],
+        "order": writing.order,
+        "seconds": round(seconds, 6),
+        "seed": facts["seed"],
+    }
+
+
+def _echo(model: Model, ids: list[int], wanted: bool) -> None:
+    if wanted and model.tokenizer is not None:
+        print(styled(model.text(ids), "2"), end="", flush=True)

@@ -49,8 +49,8 @@ DATA = _rows(
     (
         "data",
         str,
-        "corpus: stdlib, installed, tests, additions, a file or folder, hf:NAME; several joined by commas, each with *N "
-        "to repeat it",
+        "corpus: stdlib, installed, tests, additions, a file or folder, hf:NAME; several joined by commas, each with "
+        "*N to repeat it",
         "stdlib",
     ),
     ("length", int, "tokens per row", 512),
@@ -82,7 +82,7 @@ DECODING = tuple(
     Setting(name, type, help, None, shown=shown, panel="Decoding")
     for name, type, help, shown in (
         ("block_size", int, "tokens per block", "the model's"),
-        ("steps", int, "denoising steps per block (default: block_size)", "block_size"),
+        ("steps", int, "denoising steps per block (default: block_size)", None),
         ("reveal", str, "rule that says which candidates are fixed in a step", "dynamic"),
         ("threshold", float, "confidence above which a candidate is fixed", "0.9"),
         ("gamma", float, "nats of joint uncertainty fixed in a step (entropy-bounded)", "0.35"),

@@ -29,4 +29,7 @@ def systems(json: bool) -> None:
     if json:
         print_json(rows)
     else:
-        table(["name", "family", "paper", "what it is"], [[r["name"], r["family"], r["paper"], r["summary"]] for r in rows])
+        table(
+            ["name", "family", "paper", "what it is"],
+            [[r["name"], r["family"], r["paper"], r["summary"]] for r in rows],
+        )
