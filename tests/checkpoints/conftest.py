@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,12 @@ def checkpoint(family: str, seed: int = 0, **changes: Any) -> Checkpoint:
 def same_weights(one: Transformer, other: Transformer) -> bool:
     pairs = zip(one.named_parameters(), other.named_parameters(), strict=True)
     return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy disk takes seconds for what ``os.fsync`` asks of it; who fsyncs is tested, not the disk."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,10 @@ from torch import Tensor
 
 from interlace.attention.kernels import make_mask
 from interlace.attention.patterns import Causal, Tags
+from interlace.attention.positions import RopeScaling
 from interlace.checkpoints import Checkpoint, load, save
+from interlace.checkpoints.fields import Fields
+from interlace.checkpoints.naming import read_rope, write_rope
 from interlace.nn.transformer import Transformer
 
 transformers = pytest.importorskip("transformers")
@@ -41,9 +45,9 @@ SCALINGS: list[dict[str, Any]] = [
     {
         "rope_type": "yarn",
         "factor": 8.0,
-        "original_max_position_embeddings": 16,
-        "beta_fast": 8.0,
-        "beta_slow": 2.0,
+        "original_max_position_embeddings": 32,
+        "beta_fast": 4.0,
+        "beta_slow": 1.0,
         "attention_factor": 1.3,
         "truncate": False,
     },
@@ -55,6 +59,13 @@ SCALINGS: list[dict[str, Any]] = [
         "mscale_all_dim": 1.2,
     },
 ]
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
 VOCABULARY, LENGTH, OFFSET = 61, 24, 50  # positions go beyond the original context of every scaling
 
 
@@ -228,6 +239,24 @@ def test_rope_scaling_matters_in_these_cases(pair: Pair) -> None:
     positions = torch.arange(OFFSET, OFFSET + LENGTH).expand_as(content)
     difference = (ours(plain, content, positions) - ours(network, content, positions)).abs().max()
     assert (difference > 1e-3) == (network.config.rope.scaling is not None)
+
+
+def test_every_field_of_a_scaling_is_heard_and_written() -> None:
+    """Each changes the angles of some case, so that losing one on the way would show."""
+    for number, scaling in enumerate(SCALINGS):
+        rope = read_rope(Fields({"rope_parameters": {"rope_theta": 100.0, **scaling}}, "config.json"), 128)
+        again = read_rope(Fields(write_rope(rope), "config.json"), 128)
+        assert again == rope
+        for name in scaling:
+            less = {key: value for key, value in scaling.items() if key not in ("rope_type", name)}
+            if name in ("rope_type", "factor"):
+                continue
+            other = read_rope(
+                Fields({"rope_scaling": {"type": rope.scaling.type, **less}, "rope_theta": 100.0}, ""), 128
+            )  # type: ignore[union-attr]
+            default = getattr(RopeScaling("", 1.0), name) == scaling[name]
+            angles = [torch.cat(one.angles(torch.arange(99), 16)) for one in (rope, other)]
+            assert torch.equal(*angles) == default, (number, name)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
