@@ -8,8 +8,8 @@ from .command import COMMANDS, app
 
 __all__ = ["COMMANDS", "app", "main"]
 
-# Every command, in the order of --help.
-for _name in ("generate", "infill", "train", "adapt", "evaluate", "reproduce", "show", "systems", "inspect"):
+_ORDER = "quickstart generate infill train adapt evaluate reproduce show systems inspect"
+for _name in _ORDER.split():
     import_module(f".{_name}", __name__)
 
 

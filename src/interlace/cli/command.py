@@ -73,19 +73,29 @@ class Setting:
         """What holds where it is not given, in words."""
         if self.shown is not None or self.default is None:
             return self.shown or ""
-        return (
-            {True: "yes", False: "no"}.get(self.default, str(self.default)) if self.type is bool else str(self.default)
-        )
+        if isinstance(self.default, bool):
+            return "yes" if self.default else "no"
+        return ",".join(map(str, self.default)) if isinstance(self.default, list) else str(self.default)
+
+    def value(self, given: Any) -> Any:
+        """What was given on the command line; several numbers stand there with commas between them."""
+        if self.type != list[float] or not isinstance(given, str):
+            return given
+        try:
+            return [float(part) for part in given.split(",")]
+        except ValueError:
+            raise SettingError(f"{self.flag} {given!r} are no numbers; write 0.9,0.8") from None
 
     def parameter(self) -> inspect.Parameter:
         """The parameter that typer reads. It has no default of its own: so what was given can be told apart."""
         note = "required" if self.required else f"default: {self.otherwise}" if self.otherwise else ""
         text = self.help.replace("[", "\\[") + (f" [dim]\\[{note}][/dim]" if note else "")
         about: dict[str, Any] = {"help": text, "rich_help_panel": self.panel, "show_default": False}
-        if self.metavar or self.type is bool:
-            about["metavar"] = self.metavar or " "
+        kind = str if self.type == list[float] else self.type
+        if self.metavar or self.type is bool or kind is not self.type:
+            about["metavar"] = self.metavar or ("X,X,..." if kind is str else " ")
         info = typer.Argument(None, **about) if self.place else typer.Option(None, *self.flags, **about)
-        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=info, annotation=self.type | None)
+        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=info, annotation=kind | None)
 
 
 @dataclass(frozen=True)
@@ -131,7 +141,7 @@ def command(
 
         def run(**given: Any) -> None:
             with reported(bool(given.pop("debug"))):
-                values = {s.name: given[s.name] for s in settings if given[s.name] not in (None, [])}
+                values = {s.name: s.value(given[s.name]) for s in settings if given[s.name] not in (None, [])}
                 if given.get("config") is not None:
                     from .config import read
 

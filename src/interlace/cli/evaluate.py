@@ -22,7 +22,9 @@ _OF_DATA = tuple(s for s in DATA if s.name in ("data", "field"))
     Setting(
         "models", list[str], "models to compare: folders, Hugging Face names, base, twin", place=True, required=True
     ),
-    Setting("thresholds", str, "thresholds to measure a block diffusion model at", "1.0,0.95,0.9,0.8,0.6,0.4"),
+    Setting(
+        "thresholds", list[float], "thresholds to measure a block diffusion model at", [1.0, 0.95, 0.9, 0.8, 0.6, 0.4]
+    ),
     Setting("texts", int, "held-out pieces of text for the likelihood; 0 leaves it out", 64),
     Setting("draws", int, "masks drawn for each piece (bound)", 4),
     Setting("prompts", int, "held-out prompts to continue; 0 leaves it out", 48),
@@ -39,7 +41,7 @@ _OF_DATA = tuple(s for s in DATA if s.name in ("data", "field"))
 )
 def evaluate(
     models: list[str],
-    thresholds: str,
+    thresholds: list[float],
     texts: int,
     draws: int,
     prompts: int,
@@ -71,11 +73,9 @@ def evaluate(
     With --json every model is an object: model, system, likelihood, points (one
     for every threshold).
     """
-    sweep = _numbers(thresholds)
     if min(texts, prompts, cases) < 0 or min(draws, length, batch_rows, prompt_tokens) < 1:
-        raise SettingError(
-            "--texts, --prompts and --cases are 0 or more; pass 1 or more to --draws, --length, --batch-rows, --prompt-tokens"
-        )
+        least = "--draws, --length, --batch-rows and --prompt-tokens"
+        raise SettingError(f"--texts, --prompts and --cases are 0 or more, {least} 1 or more; correct them")
     from ..training.text import DataSettings, mixture
     from .config import make
     from .measuring import questions
@@ -98,19 +98,11 @@ def evaluate(
     for name, model in opened:
         if not json:
             say(f"measuring {name} ({model.system.title})")
-        found.append(_measured(name, model, asked, sweep, draws, length, batch_rows, seed))
+        found.append(_measured(name, model, asked, thresholds, draws, length, batch_rows, seed))
         if json:
             print_json(found[-1])
     if not json:
         _print(found, asked)
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise SettingError(f"--thresholds {text!r} are no numbers; write 0.9,0.8") from None
-    return found
 
 
 def _measured(

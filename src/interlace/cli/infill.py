@@ -26,7 +26,7 @@ from .settings import DECODING, MODEL
     Setting(
         "file",
         str,
-        "a text with a hole; or JSON lines (*.jsonl) with prefix, suffix (or prefix_tokens, suffix_tokens), length, seed",
+        "a text with a hole; or JSON lines (*.jsonl): prefix, suffix (or prefix_tokens, suffix_tokens), length, seed",
         short="-f",
     ),
     Setting("length", int, "tokens to fill in, where the hole says nothing", 24, short="-n"),
