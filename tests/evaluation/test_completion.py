@@ -73,6 +73,7 @@ def test_infilling_knows_its_own_filling_again(make: Make, system: str) -> None:
     text = first.records[0].text
     assert first.records[0].tokens == 5 and first.sees_suffix == (system == "sdar")
     assert first.exact_match() == (text == "defgh")
+    assert first.accuracy() == sum(a == b for a, b in zip(text, "defgh", strict=True)) / 5
     again = infill(model, [replace(case, middle=text), replace(case, middle=text, kind="body"), case])
     assert [r.exact for r in again.records] == [True, True, text == "defgh"]
     assert again.exact_match("body") == 1.0 and again.exact_interval("body")[1] == 1.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..processes import NextToken
-from ..worlds.verifiers import InfillCase, exact_match, parses_so_far
+from ..worlds.verifiers import InfillCase, exact_match
 from .progress import watched
 from .rates import rate_interval
 
@@ -20,13 +20,13 @@ __all__ = ["Filling", "Fillings", "infill"]
 
 @dataclass(frozen=True)
 class Filling:
-    """One hole and what was put into it. parses: whether prefix and filling are Python as far as they go."""
+    """One hole and what was put into it. right: tokens that are what stood at their place."""
 
     name: str
     kind: Literal["line", "body"]
     text: str
     exact: bool
-    parses: bool
+    right: int
     tokens: int
     forwards: int
 
@@ -53,6 +53,11 @@ class Fillings:
         """95% interval of that share (Wilson)."""
         return rate_interval(sum(r.exact for r in self.of(kind)), len(self.of(kind)))
 
+    def accuracy(self, kind: str | None = None) -> float:
+        """Share of tokens that are what stood at their place."""
+        found = self.of(kind)
+        return sum(r.right for r in found) / max(1, sum(r.tokens for r in found))
+
     @property
     def tokens_per_forward(self) -> float:
         return sum(r.tokens for r in self.records) / max(1, sum(r.forwards for r in self.records))
@@ -73,14 +78,15 @@ def infill(
     records = []
     began = time.perf_counter()
     for case in watched(cases, len(cases), "infilling", progress):
-        size = length or len(model.encode(case.middle))
+        reference = model.encode(case.middle)
+        size = length or len(reference)
         if causal:
             result = model.complete(case.prefix, size, seed=seed, stop=())
         else:
             result = model.infill(case.prefix, case.suffix, size, seed=seed)
         text = model.text(result.content)
         exact = exact_match(text, case.middle)
-        parses = parses_so_far(case.prefix + text)
-        records.append(Filling(case.name, case.kind, text, exact, parses, size, result.forwards))
+        right = sum(a == b for a, b in zip(result.content.tolist(), reference, strict=False))
+        records.append(Filling(case.name, case.kind, text, exact, right, size, result.forwards))
     seconds = time.perf_counter() - began
     return Fillings(tuple(records), seconds, seed, not causal, model.settings.model_dump())
