@@ -8,7 +8,6 @@ second copy of the network.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -181,8 +180,6 @@ def _write(file: Path, tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype
                 raise CheckpointError(f"weight {name} {cause}; nothing was saved: go back to an earlier state")
             if cast.numel():
                 out.write(cast.view(-1).view(torch.uint8).numpy().data)
-        out.flush()
-        os.fsync(out.fileno())
 
 
 def finite(tensor: Tensor) -> bool:
