@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .checkpoints import Checkpoint, families
 from .checkpoints import load as load_checkpoint
-from .errors import SettingError
+from .errors import CheckpointError, SettingError
 from .generation import OPEN, Event, Result, collect, generate
 from .systems import Parts, System, find, systems
 from .systems.system import Settings, TextSettings
@@ -110,9 +110,7 @@ class Model:
         """Whether the model was trained on documents read suffix first, and so knows both sides of a gap."""
         return bool(self.checkpoint.extra.get("config", {}).get("suffix_first"))
 
-    def infill(
-        self, prefix: str | Sequence[int], suffix: str | Sequence[int], length: int, **options: Any
-    ) -> Result:
+    def infill(self, prefix: str | Sequence[int], suffix: str | Sequence[int], length: int, **options: Any) -> Result:
         """Fill a gap of ``length`` tokens; ``Result.content`` is the gap, ``Result.row`` prefix, gap and suffix.
 
         A model trained suffix first reads suffix, prefix, gap, each token at its true position; up to block_size - 1
@@ -149,16 +147,18 @@ def load(
 ) -> Model:
     """Load a model: a folder, a hub name, or one of the bundled models ``"base"`` and ``"twin"``.
 
-    ``system`` defaults to the one whose published format the checkpoint has (``ar`` for Llama and Qwen). ``settings``
-    change the system's defaults. Raises ``CheckpointError`` and ``SettingError``.
+    ``system`` defaults to the one that config.json names (our own format does, with its settings), or whose published
+    format the checkpoint has (``ar`` for Llama and Qwen). ``settings`` change the system's defaults. Raises
+    ``CheckpointError`` and ``SettingError``.
     """
     name = str(path)
     folder = BUNDLED / name
     source = folder if name in ("base", "twin") and folder.is_dir() and not Path(name).exists() else path
     checkpoint = load_checkpoint(source, dtype, device)
     checkpoint.network.eval()
-    chosen = find(system) if system else of_format(checkpoint.family)
-    defaults = chosen.settings
+    named = _named(checkpoint)
+    chosen = find(system) if system else named[0] if named else of_format(checkpoint.family)
+    defaults = named[1] if named and named[0] is chosen else chosen.settings
     if isinstance(defaults, TextSettings) and chosen.name != "ar":
         if checkpoint.mask_token_id is None:
             raise SettingError(
@@ -167,6 +167,21 @@ def load(
             )
         defaults = defaults.but(mask_id=checkpoint.mask_token_id, block_size=checkpoint.block_size)
     return Model(checkpoint, chosen, defaults).with_(**settings)
+
+
+def _named(checkpoint: Checkpoint) -> tuple[System, Settings] | None:
+    """The system that a checkpoint in our own format names in config.json, and its settings."""
+    config = checkpoint.extra.get("config", {})
+    if checkpoint.family != "interlace" or "system" not in config:
+        return None
+    settings = config.get("settings", {})
+    try:
+        if not isinstance(settings, dict):
+            raise SettingError("settings is no table")
+        system = find(str(config["system"]))
+        return system, system.settings.but(**settings)
+    except SettingError as error:
+        raise CheckpointError(f"{checkpoint.source}/config.json: {error}; correct the file") from None
 
 
 def of_format(family: str) -> System:

@@ -3,7 +3,8 @@
 from pydantic import Field
 
 from ..attention.patterns import BlockCausal, TwoCopy
-from ..layouts import Frames
+from ..errors import SettingError
+from ..layouts import Frames, Layout, Squares
 from ..processes import FlowMatching, Gaussian
 from ..schedules import BlockByBlock
 from ..solvers import DDIM, DPMSolver2M
@@ -12,22 +13,36 @@ from .system import Claim, Parts, Settings, System
 
 
 class ACDiTSettings(Settings):
-    """Clips of ``frames`` frames of ``height`` x ``width`` tokens; a unit is ``frames_per_unit`` frames."""
+    """Clips of ``frames`` frames of ``height`` x ``width`` tokens; a unit is ``frames_per_unit`` frames.
+
+    With ``side``, single images, cut into squares of ``side`` x ``side`` tokens.
+    """
 
     frames: int = Field(16, ge=1, description="frames of a clip")
     height: int = Field(4, ge=1, description="tokens of a frame from top to bottom")
     width: int = Field(4, ge=1, description="tokens of a frame from left to right")
     frames_per_unit: int = Field(4, ge=1, description="frames denoised together")
+    side: int = Field(0, ge=0, description="tokens along the side of a square of an image; 0: whole frames")
+    patch: int = Field(4, ge=1, description="pixels along the side of a token")
+    mean: float = Field(0.0, description="of the pixels: taken off before the network, put back behind it")
+    deviation: float = Field(1.0, gt=0, description="of the pixels, which the network sees divided by it")
     steps: int = Field(25, ge=1, description="denoising steps per unit")
     noise: str = Field("flow", pattern="^(flow|gaussian)$", description="path: flow (straight) or gaussian (DDPM)")
+    predicts: str = Field("velocity", pattern="^(velocity|clean)$", description="what the network gives (flow)")
     solver: str = Field("dpm", pattern="^(ddim|dpm)$", description="ddim (order 1) or dpm (order 2, multistep)")
     drop_label: float = Field(0.1, ge=0, le=1, description="chance of the null label in training")
 
 
 def parts(settings: ACDiTSettings) -> Parts:
-    layout = Frames(settings.frames, settings.height, settings.width, settings.frames_per_unit)
+    layout: Layout
+    if settings.side:
+        layout = Squares(settings.height, settings.width, settings.side, settings.patch)
+    else:
+        layout = Frames(settings.frames, settings.height, settings.width, settings.frames_per_unit, settings.patch)
     solver = {"ddim": DDIM, "dpm": DPMSolver2M}[settings.solver]()
-    process = {"flow": FlowMatching, "gaussian": Gaussian}[settings.noise](solver)
+    if settings.noise == "gaussian" and settings.predicts != "velocity":
+        raise SettingError("predicts is clean, but the gaussian path is learnt by its noise; pass noise=flow")
+    process = Gaussian(solver) if settings.noise == "gaussian" else FlowMatching(solver, predicts=settings.predicts)
     return Parts(
         layout=layout,
         pattern=BlockCausal(),

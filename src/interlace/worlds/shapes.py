@@ -71,27 +71,49 @@ class Attributes:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Clips of ``frames`` frames of ``size`` x ``size`` pixels; a clip is a function of (seed, index)."""
+    """Clips of ``frames`` frames of ``size`` x ``size`` pixels; a clip is a function of (seed, index).
+
+    ``shapes``, ``motions``, ``colours`` and ``speeds`` (lowest and highest, in pixels per frame for a size of 16) make
+    a smaller and easier world; labels mean the same in all of them.
+    """
 
     frames: int = 16
     size: int = 16
     seed: int = 0
+    shapes: tuple[str, ...] = SHAPES
+    motions: tuple[str, ...] = MOTIONS
+    colours: tuple[str, ...] = tuple(COLOURS)
+    speeds: tuple[float, float] = _SPEEDS
 
     def __post_init__(self) -> None:
         if self.frames < 4 or self.size < 16:
             raise SettingError(f"{self.frames} frames of size {self.size} are too small; pass 4 and 16 or more")
+        for name, chosen, known in (
+            ("shapes", self.shapes, SHAPES),
+            ("motions", self.motions, MOTIONS),
+            ("colours", self.colours, tuple(COLOURS)),
+        ):
+            if not chosen or not set(chosen) <= set(known):
+                raise SettingError(f"{name} are {', '.join(chosen) or 'none'}; pass some of {', '.join(known)}")
+        if not _SPEEDS[0] <= self.speeds[0] <= self.speeds[1] <= _SPEEDS[1]:
+            raise SettingError(f"speeds are {self.speeds}; pass two from {_SPEEDS[0]} to {_SPEEDS[1]}, the lower first")
+
+    @property
+    def labels(self) -> list[int]:
+        """The classes that occur."""
+        return [label_of(shape, motion) for shape in self.shapes for motion in self.motions]
 
     def clip(self, index: int, label: int | None = None) -> tuple[np.ndarray, int]:
         """Clip ``index``, [frames, size, size, 3] float32 in [-1, 1], and its label; of class ``label`` if given."""
         import numpy as np
 
         random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, index])))
-        drawn = int(random.integers(CLASSES))
+        drawn = self.labels[int(random.integers(len(self.shapes) * len(self.motions)))]
         label = drawn if label is None else label
         shape, motion = names_of(label)
-        colour = list(COLOURS)[int(random.integers(len(COLOURS)))]
+        colour = self.colours[int(random.integers(len(self.colours)))]
         angle = MOTIONS.index(motion) * np.pi / 4
-        speed = random.uniform(*_SPEEDS) * self.size / 16
+        speed = random.uniform(*self.speeds) * self.size / 16
         start = random.uniform(0, self.size, 2)
         steps = np.arange(self.frames)[:, None] * speed * np.array([np.cos(angle), np.sin(angle)])
         return draw(shape, colour, start + steps, self.size), label
