@@ -71,8 +71,8 @@ def gaps(
     if file is not None and _is_lines(file):
         rows = []
         for where, row in _rows(file, ("prefix", "suffix", "prefix_tokens", "suffix_tokens", "length", "seed")):
-            sides = (_either(where, row, side, f"{side}_tokens") for side in ("prefix", "suffix"))
-            rows.append(Gap(*sides, _number(where, row, "length"), _number(where, row, "seed")))
+            before, after = (_either(where, row, side, f"{side}_tokens") for side in ("prefix", "suffix"))
+            rows.append(Gap(before, after, _number(where, row, "length"), _number(where, row, "seed")))
         return rows
     if text is None:
         text = (

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, SettingError
 from .command import Setting, command
-from .console import print_json
+from .console import print_json, say
 
 if TYPE_CHECKING:
-    from ..attention.patterns import Pattern, Tags
+    from matplotlib.axes import Axes
+
+    from ..attention.patterns import Pattern
     from ..grid import Schedule
     from ..systems import Parts, System
 
@@ -45,85 +47,113 @@ def show(
     """
     if block_size < 1 or documents < 1 or (units is not None and units < 1) or clean < 0:
         raise SettingError("--units, --block-size and --documents are 1 or more, --clean 0 or more; correct them")
-    name = what.partition(":")[0].strip()
+    if out is not None and Path(out).suffix not in (".svg", ".png", ".pdf"):
+        raise SettingError(f"--out {out} is no picture; name it *.svg, *.png or *.pdf")
     from ..schedules import parse_schedule
     from ..systems import systems
 
+    name = what.partition(":")[0].strip()
     if name in systems():
-        _system(systems()[name], what, units or 4, block_size, clean, documents, out, json)
+        found = _system(systems()[name], what, units or 4, block_size, clean, documents)
     elif name in _patterns():
-        pattern = _settled(_patterns()[name], what)
-        tags = _tags(pattern, units or 4, block_size, documents)
-        seen = _seen(pattern, tags)
-        if json:
-            print_json({"pattern": repr(pattern), **_tag_lists(tags), "sees": seen.int().tolist()})
-        else:
-            print(_titled(repr(pattern), _mask(seen, tags)))
-        _draw(out, lambda axes: _draw_mask(pattern, seen, tags, axes))
+        found = _mask(_settled(_patterns()[name], what), units or 4, block_size, documents)
+    elif name in _schedules():
+        found = _path(parse_schedule(what), units or 6, clean)
     else:
-        try:
-            schedule = parse_schedule(what)
-        except SettingError as error:
-            if str(error).startswith("unknown schedule"):
-                known = [*systems(), *_patterns(), *_schedules()]
-                raise SettingError(f"{name!r} is not known; pass one of {', '.join(known)}") from None
-            raise
-        if json:
-            print_json(_path(schedule, units or 6, clean))
-        else:
-            from ..report.pictures import path_text
-
-            print(path_text(schedule, units or 6, clean))
-        _draw(out, lambda axes: _draw_path(schedule, units or 6, clean, axes))
-
-
-def _system(
-    system: System, what: str, units: int, block_size: int, clean: int, documents: int, out: str | None, json: bool
-) -> None:
-    """A system: its parts, the mask that it is trained under, the path that it walks."""
-    from ..report.pictures import path_text
-
-    parts = system.parts(_system_settings(system, what))
-    pattern = getattr(parts.objective, "pattern", parts.pattern)
-    size = min(parts.layout.size, block_size)
-    tags = _tags(pattern, units, size, documents)
-    seen = _seen(pattern, tags)
+        known = [*systems(), *_patterns(), *_schedules()]
+        raise SettingError(f"{name!r} is not known; pass one of {', '.join(known)}")
     if json:
-        print_json(
-            {
-                "name": system.name,
-                "title": system.title,
-                "paper": system.paper,
-                "settings": _system_settings(system, what).model_dump(),
-                "parts": _words(parts),
-                "training_mask": {"pattern": repr(pattern), **_tag_lists(tags), "sees": seen.int().tolist()},
-                "path": _path(parts.schedule, units, clean),
-            }
-        )
+        print_json(found.value)
     else:
-        print(_titled(f"{system.title} {f'({system.paper})' if system.paper else ''}".strip(), system.summary))
-        if system.claim:
-            print(f"\nclaim          {system.claim.paper}\nreproduced if  {system.claim.reproduced_if}")
-        print()
-        for name, text in _words(parts).items():
-            print(f"{name:<10} {text}")
-        drawn = "" if size == parts.layout.size else f", {size} of {parts.layout.size} tokens a unit"
-        print("\n" + _titled(f"training: {pattern!r}{drawn}", _mask(seen, tags)))
-        print("\n" + _titled("sampling", path_text(parts.schedule, units, clean)))
+        print(found.text)
+    if out is not None:
+        _write(out, found.draw)
 
-    def both(axes: Any) -> Any:
+
+@dataclass(frozen=True)
+class Shown:
+    """One thing in the three forms in which it can be shown: data, text, and a drawing on given axes or on new ones."""
+
+    value: dict[str, Any]
+    text: str
+    draw: Callable[[Axes | None], Axes]
+
+
+def _path(schedule: Schedule, units: int, clean: int) -> Shown:
+    """The moves of a schedule."""
+    from ..grid import walk
+    from ..report.pictures import draw_path, path_text
+    from ..schedules import schedule_text
+
+    moves = [
+        {"units": move.units, "steps": move.step, "of": move.of, "from": move.frm, "to": move.to}
+        for _, move in walk(schedule, units, clean)
+    ]
+    value = {"schedule": schedule_text(schedule), "units": units, "clean": clean, "moves": moves}
+    return Shown(value, path_text(schedule, units, clean), lambda axes: draw_path(schedule, units, axes, clean))
+
+
+def _mask(pattern: Pattern, units: int, size: int, documents: int) -> Shown:
+    """A pattern over packed documents of ``units`` units in all; one that tells copies apart is given two."""
+    import torch
+
+    from ..attention.patterns import Tags, TwoCopy, dense
+    from ..layouts import Blocks
+    from ..report.pictures import draw_mask, mask_text
+
+    if documents > units:
+        raise SettingError(f"{documents} documents do not fit into {units} units; pass fewer, or more --units")
+    shares = [units // documents + (d < units % documents) for d in range(documents)]
+    copies = (1, 0) if isinstance(pattern, TwoCopy) else (0,)
+    each = [Blocks(size).tags(share * size, d, copy) for copy in copies for d, share in enumerate(shares)]
+    tags = Tags(*(torch.cat(one) for one in zip(*each, strict=True)))
+    sees = dense(pattern, tags)
+
+    unit, copy = tags.unit.tolist(), tags.copy.tolist()
+    names = [f"{'~' if noisy else ' '}{number}" for number, noisy in zip(unit, copy, strict=True)]
+    wide = max(map(len, names))
+    note = "rows see columns; the numbers are units" + (", ~ the noisy copy" if any(copy) else "")
+    rows = [f"{name:>{wide}}  {row}" for name, row in zip(names, mask_text(sees).splitlines(), strict=True)]
+    text = "\n".join([repr(pattern), note, f"{'':{wide}}  {' '.join(str(number % 10) for number in unit)}", *rows])
+    value = {"pattern": repr(pattern)} | {f: getattr(tags, f).tolist() for f in Tags._fields}
+    return Shown(value | {"sees": sees.int().tolist()}, text, lambda axes: draw_mask(sees, axes, tags))
+
+
+def _system(system: System, what: str, units: int, block_size: int, clean: int, documents: int) -> Shown:
+    """A system: its parts, the mask that it is trained under, the path that it walks."""
+    settings = system.settings.but(**_pairs(what))
+    parts = system.parts(settings)
+    size = min(parts.layout.size, block_size)
+    mask = _mask(getattr(parts.objective, "pattern", parts.pattern), units, size, documents)
+    path = _path(parts.schedule, units, clean)
+    lines = [f"{system.title}{f' ({system.paper})' if system.paper else ''}", system.summary, ""]
+    if system.claim:
+        lines += [f"claim          {system.claim.paper}", f"reproduced if  {system.claim.reproduced_if}", ""]
+    lines += [f"{name:<10} {words}" for name, words in _words(parts).items()]
+    drawn = "" if size == parts.layout.size else f", drawn with {size} of {parts.layout.size} tokens a unit"
+    lines += ["", f"the mask in training{drawn}:", mask.text, "", "the path in sampling:", path.text]
+
+    def draw(axes: Axes | None) -> Axes:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(11, 5), facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2)
-        _draw_mask(pattern, seen, tags, left)
-        _draw_path(parts.schedule, units, clean, right)
         figure.suptitle(system.title, fontweight="bold")
-        return left
+        path.draw(right)
+        return mask.draw(left)
 
-    _draw(out, both)
+    value = {
+        "name": system.name,
+        "title": system.title,
+        "paper": system.paper,
+        "settings": settings.model_dump(),
+        "parts": _words(parts),
+        "training_mask": mask.value,
+        "path": path.value,
+    }
+    return Shown(value, "\n".join(lines), draw)
 
 
 def _words(parts: Parts) -> dict[str, str]:
@@ -133,17 +163,6 @@ def _words(parts: Parts) -> dict[str, str]:
     own = [f for f in fields(parts.objective) if getattr(parts.objective, f.name) not in known]  # type: ignore[arg-type]
     settings = ", ".join(f"{f.name}={getattr(parts.objective, f.name)!r}" for f in own)
     return found | {"memory": parts.memory, "objective": f"{type(parts.objective).__name__}({settings})"}
-
-
-def _path(schedule: Schedule, units: int, clean: int) -> dict[str, Any]:
-    from ..grid import walk
-    from ..schedules import schedule_text
-
-    moves = [
-        {"units": move.units, "steps": move.step, "of": move.of, "from": move.frm, "to": move.to}
-        for _, move in walk(schedule, units, clean)
-    ]
-    return {"schedule": schedule_text(schedule), "units": units, "clean": clean, "moves": moves}
 
 
 def _patterns() -> dict[str, type]:
@@ -192,71 +211,9 @@ def _settled(kind: Any, what: str) -> Pattern:
     return pattern
 
 
-def _system_settings(system: System, what: str) -> Any:
-    return system.settings.but(**_pairs(what))
-
-
-def _tags(pattern: Pattern, units: int, size: int, documents: int) -> Tags:
-    """Tokens of packed documents of ``units`` units in all; a pattern that tells copies apart is given two."""
-    import torch
-
-    from ..attention.patterns import Tags, TwoCopy
-    from ..layouts import Blocks
-
-    if documents > units:
-        raise SettingError(f"{documents} documents do not fit into {units} units; pass fewer, or more --units")
-    shares = [units // documents + (d < units % documents) for d in range(documents)]
-    layout = Blocks(size)
-    copies = (1, 0) if isinstance(pattern, TwoCopy) else (0,)
-    found = [layout.tags(share * size, d, copy) for copy in copies for d, share in enumerate(shares)]
-    return Tags(*(torch.cat(one) for one in zip(*found, strict=True)))
-
-
-def _seen(pattern: Pattern, tags: Tags) -> Any:
-    from ..attention.patterns import dense
-
-    return dense(pattern, tags)
-
-
-def _tag_lists(tags: Tags) -> dict[str, list[int]]:
-    return {name: getattr(tags, name).tolist() for name in ("index", "unit", "document", "copy")}
-
-
-def _mask(seen: Any, tags: Tags) -> str:
-    """The mask with its units on both sides: a query is a row, a key a column."""
-    from ..report.pictures import mask_text
-
-    names = [f"{'~' if copy else ' '}{unit}" for unit, copy in zip(tags.unit.tolist(), tags.copy.tolist(), strict=True)]
-    wide = max(map(len, names))
-    head = " ".join(str(unit % 10) for unit in tags.unit.tolist())
-    note = "rows see columns; the numbers are units" + (", ~ is the noisy copy" if bool((tags.copy > 0).any()) else "")
-    rows = [f"{name:>{wide}}  {row}" for name, row in zip(names, mask_text(seen).splitlines(), strict=True)]
-    return "\n".join([f"{note}\n{' ' * wide}  {head}", *rows])
-
-
-def _titled(title: str, text: str) -> str:
-    return f"{title}\n{text}"
-
-
-def _draw_mask(pattern: Pattern, seen: Any, tags: Tags, axes: Any) -> Any:
-    from ..report.pictures import draw_mask
-
-    return draw_mask(seen, axes, tags)
-
-
-def _draw_path(schedule: Schedule, units: int, clean: int, axes: Any) -> Any:
-    from ..report.pictures import draw_path
-
-    return draw_path(schedule, units, axes, clean)
-
-
-def _draw(out: str | None, draw: Callable[[Any], Any]) -> None:
-    """Write the picture, if one is asked for."""
-    if out is None:
-        return
-    if Path(out).suffix not in (".svg", ".png", ".pdf"):
-        raise SettingError(f"--out {out} is no picture; name it *.svg, *.png or *.pdf")
-    figure = draw(None).get_figure()
+def _write(out: str, draw: Callable[[Axes | None], Axes]) -> None:
+    """Write the picture."""
+    figure: Any = draw(None).get_figure()
     if out.endswith(".svg"):
         from ..report.files import write_whole
         from ..report.pictures import figure_svg
@@ -267,4 +224,4 @@ def _draw(out: str | None, draw: Callable[[Any], Any]) -> None:
             figure.savefig(out, dpi=200, bbox_inches="tight", pad_inches=0.12)
         except OSError as error:
             raise DataError(f"{out} cannot be written ({error.strerror}); pass a path that you may write to") from None
-    print(f"{out} holds the picture")
+    say(f"{out} holds the picture")

@@ -33,7 +33,8 @@ def train(json: bool, **settings: Any) -> None:
     from ..training.text import DataSettings
     from .config import make
 
-    training, data, shape = (make(kind, settings) for kind in (TrainSettings, DataSettings, ShapeSettings))
+    training, data = make(TrainSettings, settings), make(DataSettings, settings)
+    shape = make(ShapeSettings, settings)
     with resumable(training.out):
         with torch.device("meta"):
             size = sum(p.numel() for p in Transformer(shape.config(shape.vocab_size)).parameters())
