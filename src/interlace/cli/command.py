@@ -167,9 +167,17 @@ def command(
     return register
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"interlace {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def interlace(
-    version: bool = typer.Option(False, "--version", help="print the version", metavar=" ", is_eager=True),
+    version: bool = typer.Option(
+        False, "--version", help="Show the version and exit.", metavar=" ", is_eager=True, callback=_print_version
+    ),
 ) -> None:
     """Models that generate by interlacing autoregression and diffusion: train, adapt, generate, measure.
 
@@ -177,9 +185,6 @@ def interlace(
     name, or one of the bundled models: base (autoregressive), twin (diffusion).
     interlace COMMAND --help explains a command, with examples.
     """
-    if version:
-        print(f"interlace {__version__}")
-        raise typer.Exit
 
 
 def leader() -> bool:

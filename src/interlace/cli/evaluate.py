@@ -63,7 +63,8 @@ def evaluate(
     All models get the same texts, prompts and holes. Likelihood is exact for an
     autoregressive model and an upper bound for a diffusion model. Parse rate: the
     share of completions that are Python. Exact: the share of holes filled as they
-    were. Tokens per forward count every forward, those that commit blocks included.
+    were; tokens right: the share of their tokens. Tokens per forward count every
+    forward, those that commit blocks included.
 
     [bold]Examples[/bold]
       interlace evaluate base twin
@@ -127,6 +128,7 @@ def _measured(
                     "parse_interval": done.parse_interval if asked.code else None,
                     "exact_match": None if filled is None else filled.exact_match(),
                     "exact_interval": None if filled is None else filled.exact_interval(),
+                    "tokens_right": None if filled is None else filled.accuracy(),
                     "sees_suffix": None if filled is None else filled.sees_suffix,
                     "prompts": done.count,
                     "cases": 0 if filled is None else len(filled.records),
@@ -170,12 +172,23 @@ def _print(found: list[dict[str, Any]], asked: Questions) -> None:
                     _span(point["parse_interval"]),
                     point["exact_match"],
                     _span(point["exact_interval"]),
+                    point["tokens_right"],
                 ]
             )
     if rows:
         if scored:
             print()
-        head = ["model", "threshold", "tokens per forward", "tokens/s", "parse rate", "95%", "exact", "95%"]
+        head = [
+            "model",
+            "threshold",
+            "tokens per forward",
+            "tokens/s",
+            "parse rate",
+            "95%",
+            "exact",
+            "95%",
+            "tokens right",
+        ]
         table(head, rows, "completion and infilling")
 
 

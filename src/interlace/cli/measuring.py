@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,15 +41,27 @@ def questions(
     from ..evaluation import pieces
     from ..worlds.verifiers import Prompt, code_prompts, infill_cases
 
-    scored = _at_most(texts, lambda n: pieces(documents, n, seed=seed))
     if all(document.name.endswith((".py", ".pyi")) for document in documents):
+        scored = _at_most(texts, lambda n: pieces(documents, n, seed=seed))
         asked = _at_most(prompts, lambda n: code_prompts(documents, n, tokenizer, prompt_tokens, seed))
         context = 2 * prompt_tokens
         holes = _at_most(cases, lambda n: infill_cases(documents, n, tokenizer, seed, context_tokens=context))
         return Questions(scored, asked, holes, True)
-    begun = _at_most(prompts, lambda n: pieces(documents, n, 2 * prompt_tokens, seed))
+    begun = _stretches(documents, prompts, 4 * prompt_tokens, seed)
     halves = [(text[: len(text) // 2], text[len(text) // 2 :]) for text in begun]
-    return Questions(scored, [Prompt(f"piece {i}", *half) for i, half in enumerate(halves)], [], False)
+    asked = [Prompt(f"text {number}", *half) for number, half in enumerate(halves)]
+    return Questions(_stretches(documents, texts, 1200, seed), asked, [], False)
+
+
+def _stretches(documents: Sequence[Document], count: int, characters: int, seed: int) -> list[str]:
+    """At most ``count`` stretches of at most ``characters`` characters, wherever a line ends; the same for a seed."""
+    found = [
+        document.text[at : at + characters].strip()
+        for document in documents
+        for at in range(0, len(document.text), characters)
+    ]
+    found = [text for text in found if len(text) > 1]
+    return random.Random(seed).sample(found, min(count, len(found)))
 
 
 def _at_most(count: int, make: Callable[[int], list[T]]) -> list[T]:

@@ -17,31 +17,37 @@ def _rows(panel: str, *rows: tuple) -> tuple[Setting, ...]:
     return tuple(Setting(name, type, help, default, panel=panel) for name, type, help, default in rows)
 
 
-TRAINING = _rows(
-    "Run",
-    ("out", str, "directory of the run: checkpoints, metrics and the finished model", None),
-    ("steps", int, "optimizer steps", 1000),
-    ("seconds", float, "end the run after this time, with the rate decayed by it", None),
-    ("batch_rows", int, "rows per optimizer step, over all processes", 32),
-    ("accumulation", int, "forwards per optimizer step in each process", 1),
-    ("precision", str, "autocast precision", "bf16"),
-    ("compile", bool, "torch.compile the network", False),
-    ("seed", int, "seed of the row order and of all noise", 0),
-    ("evaluate_every", int, "steps between held-out evaluations", 250),
-    ("evaluate_rows", int, "held-out rows per evaluation", 32),
-    ("checkpoint_every", int, "steps between checkpoints", 250),
-    ("keep", int, "checkpoints kept", 2),
-    ("tensorboard", bool, "also write TensorBoard events", False),
-) + _rows(
-    "Optimizer",
-    ("learning_rate", float, "peak learning rate", 1e-3),
-    ("warmup", int, "steps of linear warm-up", 50),
-    ("shape", str, "learning rate after the warm-up", "wsd"),
-    ("decay", float, "share of the run in which wsd falls to 0", 0.2),
-    ("weight_decay", float, "decoupled weight decay of matrices", 0.1),
-    ("clip", float, "largest norm of the gradient", 1.0),
-    ("optimizer", str, "adamw, or muon for the matrices of the blocks", "adamw"),
-    ("ema", float, "decay of the averaged weights that are saved; 0: none", 0.0),
+OUT = Setting(
+    "out", str, "directory of the run: checkpoints, metrics and the finished model", panel="Run", required=True
+)
+TRAINING = (
+    OUT,
+    *_rows(
+        "Run",
+        ("steps", int, "optimizer steps", 1000),
+        ("seconds", float, "end the run after this time, with the rate decayed by it", None),
+        ("batch_rows", int, "rows per optimizer step, over all processes", 32),
+        ("accumulation", int, "forwards per optimizer step in each process", 1),
+        ("precision", str, "autocast precision", "bf16"),
+        ("compile", bool, "torch.compile the network", False),
+        ("seed", int, "seed of the row order and of all noise", 0),
+        ("evaluate_every", int, "steps between held-out evaluations", 250),
+        ("evaluate_rows", int, "held-out rows per evaluation", 32),
+        ("checkpoint_every", int, "steps between checkpoints", 250),
+        ("keep", int, "checkpoints kept", 2),
+        ("tensorboard", bool, "also write TensorBoard events", False),
+    ),
+    *_rows(
+        "Optimizer",
+        ("learning_rate", float, "peak learning rate", 1e-3),
+        ("warmup", int, "steps of linear warm-up", 50),
+        ("shape", str, "learning rate after the warm-up", "wsd"),
+        ("decay", float, "share of the run in which wsd falls to 0", 0.2),
+        ("weight_decay", float, "decoupled weight decay of matrices", 0.1),
+        ("clip", float, "largest norm of the gradient", 1.0),
+        ("optimizer", str, "adamw, or muon for the matrices of the blocks", "adamw"),
+        ("ema", float, "decay of the averaged weights that are saved; 0: none", 0.0),
+    ),
 )
 
 DATA = _rows(

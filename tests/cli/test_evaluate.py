@@ -1,0 +1,87 @@
+"""Measuring from the command line: the numbers are those of interlace.evaluation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interlace.cli.measuring import questions
+from interlace.evaluation import likelihood
+from interlace.model import Model
+from interlace.training.text import DataSettings, mixture
+
+FEW = ("--texts", 3, "--prompts", 2, "--cases", 2, "--length", 6, "--prompt-tokens", 40)
+
+
+def test_models_are_measured_on_the_same_text(call: Any, base: str, twin: str, twin_model: Model, corpus: Path) -> None:
+    result = call("evaluate", base, twin, "--data", corpus, *FEW, "--thresholds", "1.0,0.01", "--json", "--draws", 2)
+    assert result.exit_code == 0, result.output
+    first, second = map(json.loads, result.stdout.splitlines())
+    assert [first["system"], second["system"]] == ["ar", "sdar"]
+    assert [first["likelihood"]["kind"], second["likelihood"]["kind"]] == ["exact", "bound"]
+    assert first["likelihood"]["tokens"] == second["likelihood"]["tokens"]
+    assert [p["threshold"] for p in first["points"]] == [None]
+    assert [p["threshold"] for p in second["points"]] == [1.0, 0.01]
+    sure, fast = second["points"]
+    assert fast["tokens_per_forward"] > sure["tokens_per_forward"]
+    assert sure["sees_suffix"] is True and first["points"][0]["sees_suffix"] is False
+    for point in (*first["points"], *second["points"]):
+        assert point["prompts"] == 2 and point["cases"] == 2 and 0 <= point["parse_rate"] <= 1
+        assert point["parse_interval"][0] <= point["parse_rate"] <= point["parse_interval"][1]
+
+    documents = list(mixture(DataSettings(data=str(corpus)), "heldout"))
+    asked = questions(documents, twin_model.tokenizer, 3, 2, 2, 40, 0)
+    assert second["likelihood"]["nats"] == pytest.approx(likelihood(twin_model, asked.texts, 2).nats)
+
+
+def test_a_table_for_people(call: Any, twin: str, corpus: Path) -> None:
+    result = call("evaluate", twin, "--data", corpus, *FEW, "--thresholds", "0.9")
+    assert result.exit_code == 0, result.output
+    assert "held-out likelihood" in result.stdout and "bound" in result.stdout
+    assert "tokens per forward" in result.stdout and "completion and infilling" in result.stdout
+
+
+def test_text_that_is_no_code(call: Any, twin: str, tmp_path: Path) -> None:
+    lines = [json.dumps({"body": f"note {n}: the width times the height is the area. " * 4}) for n in range(40)]
+    (tmp_path / "notes.jsonl").write_text("\n".join(lines))
+    options = ("--data", tmp_path / "notes.jsonl", "--field", "body", *FEW, "--thresholds", "0.9", "--json")
+    result = call("evaluate", twin, *options)
+    assert result.exit_code == 0, result.output
+    (point,) = json.loads(result.stdout)["points"]
+    assert point["tokens_per_forward"] > 0 and point["parse_rate"] is None and point["exact_match"] is None
+    assert "the held-out text is not Python" in result.stderr
+
+
+def test_as_many_questions_as_there_is_text_for(call: Any, base: str, corpus: Path) -> None:
+    result = call("evaluate", base, "--data", corpus, "--texts", 4000, "--prompts", 0, "--cases", 0, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["points"] == [] and 0 < found["likelihood"]["texts"] < 4000
+    assert f"the held-out text is enough for {found['likelihood']['texts']} texts, not for 4000" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "MODELS is missing"),
+        (("MODEL", "--thresholds", "0.9,high"), "--thresholds '0.9,high' are no numbers; write 0.9,0.8"),
+        (("MODEL", "--texts", "-1"), "--texts, --prompts and --cases are 0 or more"),
+        (("MODEL", "--length", "0"), "--draws, --length, --batch-rows and --prompt-tokens 1 or more"),
+        (("MODEL", "--thresholds", "-1"), "threshold: input should be greater than or equal to 0"),
+        (("nowhere",), "nowhere does not exist"),
+    ],
+)
+def test_measurements_that_cannot_be(arguments: tuple[str, ...], said: str, call: Any, twin: str, corpus: Path) -> None:
+    given = [twin if a == "MODEL" else a for a in arguments]
+    result = call(
+        "evaluate",
+        *given,
+        "--data",
+        corpus,
+        *(FEW if "--length" not in arguments and "--texts" not in arguments else ()),
+    )
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("error: ") and said in result.stderr

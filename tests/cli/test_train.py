@@ -1,0 +1,147 @@
+"""Training from the command line: what is said, what is left, how it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from interlace.checkpoints import summary
+from interlace.model import load
+
+RUN = ("--steps", 2, "--length", 32, "--batch-rows", 2, "--warmup", 1, "--evaluate-rows", 1, "--precision", "fp32")
+SHAPE = ("--vocab-size", 270, "--hidden-size", 16, "--intermediate-size", 16, "--num-layers", 1, "--num-heads", 2)
+SHAPE += ("--num-kv-heads", 1, "--head-dim", 8, "--max-positions", 64)
+
+
+def test_a_new_model(call: Any, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new"
+    result = call("train", "--data", corpus, "--out", out, *RUN, *SHAPE, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["step"] == 2 and found["system"] == "ar" and found["held_out_loss"] > 0
+    about = summary(out)
+    assert about.family == "qwen3" and about.config.hidden_size == 16 and about.tokenizer
+    assert f"parameters       {about.parameters:,}" in result.stderr
+    assert "tokens per step  64 (2 rows of 32)" in result.stderr
+
+
+def test_a_model_adapted(call: Any, base: str, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "adapted"
+    options = ("-m", base, "--data", corpus, "--out", out, *RUN, "--block-size", 8, "--evaluate-every", 1)
+    first = call("adapt", *options, "--suffix-first", 0.5)
+    assert first.exit_code == 0, first.output
+    said = first.stderr.splitlines()
+    for line in (
+        f"base             {base} (qwen3)",
+        "system           SDAR, arXiv:2510.06303",
+        "block_size       8",
+        "mask token       <|MASK|>, id 1",
+        "tokens per step  64 (2 rows of 32)",
+        "steps            2",
+    ):
+        assert line in said, line
+    assert any(line.startswith("rows ") and "per epoch" in line for line in said)
+    assert said.index("steps            2") < next(i for i, line in enumerate(said) if line.startswith("step 1/2"))
+    metrics = [json.loads(line) for line in (out / "training/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in metrics] == [1, 2]
+    assert all(row["tokens_per_forward"] > 0 and 0 <= row["parse_rate"] <= 1 for row in metrics)
+    assert f"{out} holds the model: SDAR, in the format sdar\n" == first.stdout
+    assert f"interlace generate --model {out}" in first.stderr
+
+    model = load(out)
+    assert model.system.name == "sdar" and model.settings.block_size == 8 and model.reads_suffix_first
+    row = json.loads(call("generate", "def area(", "-m", out, "-n", 5, "--json").stdout)
+    assert len(row["tokens"]) == 5
+
+    again = call("adapt", *options, "--suffix-first", 0.5, "--json")  # the run is over: nothing more is trained
+    assert again.exit_code == 0 and f"{out}, resumed from step-00000002" in again.stderr
+    found = json.loads(again.stdout)
+    assert found["step"] == 2 and found["block_size"] == 8 and found["out"] == str(out)
+
+
+def test_settings_of_another_run_are_refused(call: Any, base: str, corpus: Path, tmp_path: Path) -> None:
+    options = ("-m", base, "--data", corpus, "--out", tmp_path / "run", *RUN, "--probe-prompts", 0)
+    assert call("adapt", *options).exit_code == 0
+    result = call("adapt", *options, "--seed", 1)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith(
+        f"error: {tmp_path / 'run'} holds a run with other settings (seed 0 -> 1)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "--out is missing (directory of the run: checkpoints, metrics and the finished model)"),
+        (("--out", "OUT", "--steps", "0"), "--steps: input should be greater than or equal to 1; got 0"),
+        (("--out", "OUT", "--shape", "steep"), "--shape: input should be 'constant', 'wsd' or 'cosine'; got 'steep'"),
+        (("--out", "OUT", "--data", "nowhere"), "corpus 'nowhere' is not found"),
+        (("--out", "OUT", "--model", "nowhere"), "nowhere does not exist; pass a folder"),
+        (("--out", "OUT", "--system", "acdit"), "acdit does not generate text"),
+        (("--out", "OUT", "--block-size", "7"), "rows of 512 tokens do not hold whole blocks of 7; change length"),
+    ],
+)
+def test_runs_that_cannot_be(options: tuple[str, ...], said: str, call: Any, base: str, tmp_path: Path) -> None:
+    given = ["--model", base] if "--model" not in options else []
+    result = call("adapt", *given, *(str(tmp_path / "out") if o == "OUT" else o for o in options))
+    assert result.exit_code == 2 and result.stdout == ""
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: ") and said in last
+
+
+def test_an_interrupt_says_how_to_go_on(
+    call: Any, base: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import interlace.recipes
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interlace.recipes, "adapt", stopped)
+    options = ("adapt", "-m", base, "--data", corpus, "--out", tmp_path / "run", *RUN)
+    result = call(*options)
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == "stopped; the same command starts anew: there is no checkpoint yet"
+    place = tmp_path / "run/training/checkpoints/step-00000001"
+    place.mkdir(parents=True)
+    (place / "state.json").write_text("{}")
+    assert call(*options).stderr.splitlines()[-1] == f"stopped; the same command goes on from {place}"
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_run(base: str, corpus: Path, tmp_path: Path) -> None:
+    """accelerate starts two; the first one speaks; the weights are those of one process."""
+    options = [str(o) for o in ("adapt", "-m", base, "--data", corpus, *RUN, "--probe-prompts", 0)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "interlace"]
+    two = subprocess.run(
+        [*launch, *options, "--out", str(tmp_path / "two")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+    )
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("holds the model") == 1 and two.stderr.count("mask token  ") == 1
+    one = [sys.executable, "-m", "interlace", *options, "--out", str(tmp_path / "one")]
+    subprocess.run(one, check=True, capture_output=True, env=environment, timeout=600)
+    first, second = (load(tmp_path / name).network.state_dict() for name in ("one", "two"))
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], atol=1e-5, rtol=1e-4)
