@@ -129,10 +129,10 @@ def free_token(checkpoint: Checkpoint) -> int:
     used = tokenizer.get_vocab_size(with_added_tokens=True)
     if used >= rows:
         raise SettingError(
-            f"the tokenizer uses all {rows} rows of the embedding; add one row (vocab_size {rows + 1}) for the mask token"
+            f"the tokenizer uses all {rows} rows of the embedding; add one (vocab_size {rows + 1}) for the mask token"
         )
     tokenizer.add_special_tokens(["<|MASK|>"])
-    return int(tokenizer.token_to_id("<|MASK|>"))
+    return used
 
 
 def _finish(checkpoint: Checkpoint, out: Path, settings: TextSettings | None = None) -> Model:

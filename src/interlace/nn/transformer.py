@@ -73,7 +73,8 @@ class Attention(nn.Module):
         # queries and keys are normed and turned together: half the kernels, the same numbers
         qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), 2)
         if self.q_norm is not None and self.k_norm is not None:
-            weight = torch.cat((self.q_norm.weight.expand(self.heads, -1), self.k_norm.weight.expand(self.kv_heads, -1)))
+            per_head = self.q_norm.weight.expand(self.heads, -1), self.k_norm.weight.expand(self.kv_heads, -1)
+            weight = torch.cat(per_head)
             qk = normalise(qk, self.q_norm.eps) * weight.to(qk.dtype)
         qk, v = apply_rope(qk.transpose(1, 2), *rotation, self.segments), v.transpose(1, 2)
         q, k = qk.split((self.heads, self.kv_heads), 1)
@@ -172,7 +173,7 @@ class Transformer(nn.Module):
         self.modulation = nn.Linear(size, 2 * size) if config.levels else None
         self.output = nn.Linear(size, config.vocab_size or config.features, bias=config.features > 0)
         if config.tied and config.vocab_size:
-            self.output.weight = self.embed.weight  # type: ignore[assignment]
+            self.output.weight = self.embed.weight
         # the table is not a weight: it follows from the config and stays float32 whatever the model is cast to
         self._rotation: tuple[Tensor, Tensor] | None = None
 

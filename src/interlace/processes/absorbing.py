@@ -63,7 +63,14 @@ class AbsorbingMask:
         return x == self.mask_id
 
     def advance(
-        self, x: Tensor, prediction: Tensor, step: Tensor, of: int, draw: Draw, carry: Tensor | None = None, details: bool = True
+        self,
+        x: Tensor,
+        prediction: Tensor,
+        step: Tensor,
+        of: int,
+        draw: Draw,
+        carry: Tensor | None = None,
+        details: bool = True,
     ) -> Advanced:
         size = x.shape[1]
         masked = x == self.mask_id

@@ -62,7 +62,14 @@ class GaussianPath:
         return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
 
     def advance(
-        self, x: Tensor, prediction: Tensor, step: Tensor, of: int, draw: Draw, carry: Tensor | None = None, details: bool = True
+        self,
+        x: Tensor,
+        prediction: Tensor,
+        step: Tensor,
+        of: int,
+        draw: Draw,
+        carry: Tensor | None = None,
+        details: bool = True,
     ) -> Advanced:
         def time(steps: Tensor) -> Tensor:
             return ((1 - steps.to(x.dtype) / of).clamp_min(0) ** self.grid).view(-1, 1, 1)

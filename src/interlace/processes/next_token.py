@@ -48,7 +48,14 @@ class NextToken:
         return x < 0
 
     def advance(
-        self, x: Tensor, prediction: Tensor, step: Tensor, of: int, draw: Draw, carry: Tensor | None = None, details: bool = True
+        self,
+        x: Tensor,
+        prediction: Tensor,
+        step: Tensor,
+        of: int,
+        draw: Draw,
+        carry: Tensor | None = None,
+        details: bool = True,
     ) -> Advanced:
         uniform = None if self.sampler.greedy else draw("uniform", x.shape[1]).flatten()
         drawn = self.sampler(prediction, uniform)

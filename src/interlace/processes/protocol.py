@@ -69,7 +69,14 @@ class Process(Protocol):
         ...
 
     def advance(
-        self, x: Tensor, prediction: Tensor, step: Tensor, of: int, draw: Draw, carry: Tensor | None = None, details: bool = True
+        self,
+        x: Tensor,
+        prediction: Tensor,
+        step: Tensor,
+        of: int,
+        draw: Draw,
+        carry: Tensor | None = None,
+        details: bool = True,
     ) -> Advanced:
         """One step: x [m, size, ...], prediction of the open tokens [number open, ...], step int64 [m].
 

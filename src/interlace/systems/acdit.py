@@ -7,7 +7,7 @@ from ..errors import SettingError
 from ..layouts import Frames, Layout, Squares
 from ..processes import FlowMatching, Gaussian
 from ..schedules import BlockByBlock
-from ..solvers import DDIM, DPMSolver2M
+from ..solvers import DDIM, DPMSolver2M, Solver
 from ..training.objectives import TwoCopyLoss
 from .system import Claim, Parts, Settings, System
 
@@ -39,7 +39,8 @@ def parts(settings: ACDiTSettings) -> Parts:
         layout = Squares(settings.height, settings.width, settings.side, settings.patch)
     else:
         layout = Frames(settings.frames, settings.height, settings.width, settings.frames_per_unit, settings.patch)
-    solver = {"ddim": DDIM, "dpm": DPMSolver2M}[settings.solver]()
+    solvers: dict[str, Solver] = {"ddim": DDIM(), "dpm": DPMSolver2M()}
+    solver = solvers[settings.solver]
     if settings.noise == "gaussian" and settings.predicts != "velocity":
         raise SettingError("predicts is clean, but the gaussian path is learnt by its noise; pass noise=flow")
     process = Gaussian(solver) if settings.noise == "gaussian" else FlowMatching(solver, predicts=settings.predicts)
