@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
@@ -114,13 +114,20 @@ class _Check:
             checkpoint_every=b.steps,
         )
         took: dict[str, Any] = {}
-        settings = {"frames_per_unit": frames_per_unit, "steps": b.denoising, "patch": b.patch, "predicts": "clean"}
+        settings: dict[str, Any] = {"frames_per_unit": frames_per_unit, "steps": b.denoising, "predicts": "clean"}
         model = train_clips(
-            training, b.data, b.shape, objective=objective, on_log=took.update, drop_label=0.0, **settings
+            training,
+            b.data,
+            b.shape,
+            objective=objective,
+            on_log=took.update,
+            drop_label=0.0,
+            patch=b.patch,
+            **settings,
         )
         sampled = model
         if told:
-            sampled = replace(model, checkpoint=replace(model.checkpoint, network=ToldClean(model.network)))
+            sampled = replace(model, checkpoint=replace(model.checkpoint, network=cast(Any, ToldClean(model.network))))
         numbers = self.judge(sample_clips(sampled, self.labels, seed=self.seed).numpy())
         tokens = b.steps * b.rows * model.parts.layout.length  # type: ignore[attr-defined]
         return model, Arm(numbers=numbers, steps=b.steps, tokens=tokens, seconds=round(took["seconds"], 1), about=about)
@@ -137,7 +144,7 @@ class _Check:
         for frames in self.budget.lengths:
             changes = {"frames": frames, "frames_per_unit": frames} if together else {}
             counter = _Counter(model.network)
-            counted = replace(model, checkpoint=replace(model.checkpoint, network=counter))
+            counted = replace(model, checkpoint=replace(model.checkpoint, network=cast(Any, counter)))
             began = time.monotonic()
             sample_clips(counted.with_(steps=self.budget.timed, **changes), self.labels[:1], frames, memory=memory)
             took = time.monotonic() - began

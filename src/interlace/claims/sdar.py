@@ -23,7 +23,7 @@ from ..training.loop import train
 from ..training.settings import TrainSettings
 from ..training.text import DataSettings, text_rows
 from ..worlds.additions import Additions
-from ..worlds.tokenizer import encode
+from ..worlds.tokenizer import END_ID, MASK_ID, encode
 from .protocol import Arm, Findings, Say
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ THRESHOLDS = (0.95, 0.9, 0.8)
 class Budget:
     """What the check may spend; the defaults are the ones whose record is kept."""
 
-    base: int = 300  # optimizer steps of the autoregressive model
-    further: int = 150  # of its adaptation, and of its continuation
+    base: int = 160  # optimizer steps of the autoregressive model
+    further: int = 120  # of its adaptation, and of its continuation
     rows: int = 24  # per step, of `length` tokens: four additions each
     length: int = 176
     problems: int = 400  # held-out additions
-    learning_rate: float = 4e-3
+    learning_rate: float = 5e-3
     hidden_size: int = 128
     num_layers: int = 4
     block_size: int = 4
@@ -70,8 +70,7 @@ class _Check:
         self.say, self.seed, self.budget, self.folder = say, seed, budget, folder
         self.world = Additions()
         self.tokenizer: Tokenizer = self.world.tokenizer()
-        self.end = self.tokenizer.token_to_id("<|endoftext|>")
-        self.mask = self.tokenizer.token_to_id("<|MASK|>")
+        self.end, self.mask = END_ID, MASK_ID
         self.prompts = self.world.prompts(budget.problems, seed)
         self.runs = 0
 
