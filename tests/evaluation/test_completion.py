@@ -29,8 +29,10 @@ def test_a_certain_model_makes_a_block_per_forward(make: Make) -> None:
     model = make("sdar").with_(threshold=0.0)
     found = complete(model, [PROMPTS[0]], length=16)
     assert (found.tokens, found.forwards, found.tokens_per_forward) == (16, 4, 4.0)
-    surest = complete(make("sdar").with_(threshold=1.0), [PROMPTS[0]], length=16)
+    surest = complete(make("sdar").with_(threshold=1.0), PROMPTS, length=16)
     assert surest.tokens_per_forward == 1.0
+    # prompts of 8, 5 and 4 characters: completions end with a whole block
+    assert [r.tokens for r in surest.records] == [16, 19, 16]
 
 
 def test_records_say_what_the_verifier_says(make: Make) -> None:

@@ -16,7 +16,7 @@ from .rates import rate_interval
 if TYPE_CHECKING:
     from ..model import Model
 
-__all__ = ["Completion", "Completions", "complete"]
+__all__ = ["Completion", "Completions", "complete", "whole"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,16 @@ class Completions:
         return self.tokens / max(1e-9, self.seconds)
 
 
+def whole(model: Model, prompt: int, length: int) -> int:
+    """``length``, and what is left of the last block behind a prompt of so many tokens.
+
+    >>> whole(model, prompt=6, length=8)        # blocks of 4     # doctest: +SKIP
+    10
+    """
+    size = model.parts.layout.size
+    return -(-(prompt + length) // size) * size - prompt
+
+
 def complete(
     model: Model,
     prompts: Sequence[Prompt],
@@ -90,6 +100,7 @@ def complete(
 ) -> Completions:
     """Let the model go on with every prompt for ``length`` tokens, ``at_once`` prompts in a batch.
 
+    A completion ends with a whole block (``whole``): tokens that are computed are counted.
     The rows of a batch do not see each other: apart from the time, ``at_once`` changes nothing. One short batch of the
     same shape runs before the clock starts.
 
@@ -98,15 +109,17 @@ def complete(
     if length < 1 or at_once < 1:
         raise SettingError(f"length {length}, at_once {at_once}; pass 1 or more of both")
     ids = [model.encode(prompt.text) for prompt in prompts]
+    lengths = [whole(model, len(prompt), length) for prompt in ids]
     if ids:
         model.complete_all(ids[:at_once], min(length, 2 * model.parts.layout.size), seed=seed)
     records: list[Completion] = []
     seconds = 0.0
     for first in watched(range(0, len(ids), at_once), -(-len(ids) // at_once), "completions", progress):
+        some = slice(first, first + at_once)
         began = time.perf_counter()
-        results = model.complete_all(ids[first : first + at_once], length, seed=seed, details=details)
+        results = model.complete_all(ids[some], lengths[some], seed=seed, details=details)
         seconds += time.perf_counter() - began
-        for prompt, result in zip(prompts[first : first + at_once], results, strict=True):
+        for prompt, result in zip(prompts[some], results, strict=True):
             text = model.text(result.content)
             parses = completion_parses(prompt.text, text)
             tokens = len(result.content) + result.stopped

@@ -106,7 +106,12 @@ def adapting(
 
 @contextmanager
 def _run_folder(out: Path) -> Iterator[Path]:
-    """A folder for the run's own checkpoints, which are worth nothing once the model is saved."""
+    """A folder for the run's own checkpoints, which are worth nothing once the model is saved.
+
+    What an earlier run that was killed left behind goes, too.
+    """
+    for left in out.glob(".adapting-*"):
+        shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=".adapting-", dir=out))
     try:
         yield folder

@@ -72,16 +72,14 @@ def chart(
 ) -> str:
     """Lines and points over two axes, with a legend above; ``title`` is read to those who do not see it.
 
-    y_from, y_to, x_from: ends of the axes, where the numbers alone should not choose them. percent: y is a share.
+    y_from, y_to, x_from: what the axes reach at least, besides the points. percent: y is a share.
     """
     shown = [s for s in series if s.points]
     xs = [p[0] for s in shown for p in s.points] or [0.0, 1.0]
     ys = [v for s in shown for v in (*(p[1] for p in s.points), *s.low, *s.high)] or [0.0, 1.0]
-    across = ticks(min(xs) if x_from is None else x_from, max(xs))
-    up = ticks(min(ys) if y_from is None else y_from, max(ys) if y_to is None else y_to)
-    if y_to is not None:
-        up = [t for t in up if t <= y_to + 1e-9]
-    scale = _Scale(across[0], across[-1], up[0], max(up[-1], y_to or up[-1]))
+    across = ticks(min(xs if x_from is None else [x_from, *xs]), max(xs))
+    up = ticks(min(ys if y_from is None else [y_from, *ys]), max(ys if y_to is None else [y_to, *ys]))
+    scale = _Scale(across[0], across[-1], up[0], up[-1])
     parts = [_grid(scale, across, up, x, y, percent)]
     for s in shown:
         parts.append(_series(scale, s, x, y, percent))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..evaluation.completion import whole
 from ..generation import OPEN
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ class Trace:
 
 
 def trace(model: Model, prompt: str, length: int, seed: int = 0) -> Iterator[Trace]:
-    """The trace after every forward; the last one is whole. It ends before the first stop token."""
+    """The trace after every forward; the last one is whole. It ends with a block, or before the first stop token."""
     ids = model.encode(prompt)
+    length = whole(model, len(ids), length)
     found: dict[int, Token] = {}
     stop = set(model.checkpoint.stop_token_ids)
     end, forwards = len(ids) + length, 0
