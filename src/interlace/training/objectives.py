@@ -47,7 +47,7 @@ class NextTokenLoss:
     def __call__(self, network: Transformer, batch: Batch, seed: int, step: int) -> Loss:
         document = batch.document
         mask = make_mask(self.pattern, Tags(batch.index, batch.index, document, torch.zeros_like(document)))
-        hidden = network(batch.content, batch.index, mask)
+        hidden = network(batch.content, batch.index if batch.place is None else batch.place, mask)
         learns = (document[:, 1:] == document[:, :-1]) & (document[:, 1:] >= 0)
         clean = batch.content[:, 1:]
         # every position but the last of a row is predicted at once: a fixed shape, the mask applied to the loss

@@ -1,0 +1,97 @@
+"""Small random networks, and a plain two-copy forward."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from interlace.attention.kernels import make_mask
+from interlace.attention.patterns import Pattern, Tags
+from interlace.attention.positions import Rope
+from interlace.layouts import Layout
+from interlace.memory import ExactKV
+from interlace.nn import Transformer, TransformerConfig
+
+VOCABULARY, MASK, FEATURES, CLASSES = 32, 31, 3, 2
+SHAPE: dict[str, Any] = {
+    "hidden_size": 32, "intermediate_size": 40, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8,
+    "max_positions": 64,
+}  # fmt: skip
+
+
+def fill(network: Transformer, seed: int = 0) -> Transformer:
+    """Every weight at random and large; nothing to train."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            weight.normal_(1.0 if "norm" in name else 0.0, 0.3, generator=generator)
+    return network.eval().requires_grad_(False)
+
+
+@cache
+def text_network() -> Transformer:
+    return fill(Transformer(TransformerConfig(vocab_size=VOCABULARY, **SHAPE)))
+
+
+@cache
+def video_network(axes: int = 3) -> Transformer:
+    """Features of 3 numbers at (t, h, w), told the level and one of two classes; label 2 is no class."""
+    rope = Rope((10.0,) * 3, split=(2, 1, 1)) if axes == 3 else Rope((10.0,))
+    config = TransformerConfig(features=FEATURES, levels=True, classes=CLASSES, gated_mlp=False, **SHAPE, rope=rope)
+    return fill(Transformer(config))
+
+
+def tokens(count: int, seed: int = 0) -> Tensor:
+    return torch.randint(0, MASK, (count,), generator=torch.Generator().manual_seed(seed))
+
+
+def features(count: int, seed: int = 0) -> Tensor:
+    return torch.randn(count, FEATURES, generator=torch.Generator().manual_seed(seed))
+
+
+def two_copies(
+    network: Transformer, layout: Layout, pattern: Pattern, noisy: Tensor, clean: Tensor, **told: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What the network says of both copies, [n, ...] each; ``level`` [n] is that of the noisy copy."""
+    n = len(noisy)
+    tags = Tags(*(torch.cat(pair)[None] for pair in zip(layout.tags(n, copy=1), layout.tags(n), strict=True)))
+    if "level" in told:
+        told["level"] = torch.cat((told["level"], torch.zeros(n)))[None]
+    if "label" in told:
+        told["label"] = told["label"].expand(1, 2 * n)
+    positions = layout.positions(torch.cat((torch.arange(n), torch.arange(n))))
+    mask = make_mask(pattern, tags, kernel="dense")
+    said = network.head(network(torch.cat((noisy, clean))[None], positions[None], mask, **told))[0]
+    return said[:n], said[n:]
+
+
+@pytest.fixture
+def predictions(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Every prediction that the small networks make from now on."""
+    seen: list[Tensor] = []
+    for network in (text_network(), video_network(), video_network(1)):
+
+        def head(hidden: Tensor, head: Any = network.head) -> Tensor:
+            seen.append(head(hidden))
+            return seen[-1].clone()
+
+        monkeypatch.setattr(network, "head", head)
+    return seen
+
+
+@pytest.fixture
+def memories(monkeypatch: pytest.MonkeyPatch) -> list[ExactKV]:
+    """Every cache that the loop makes from now on."""
+    made: list[ExactKV] = []
+
+    class Kept(ExactKV):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr("interlace.generation.ExactKV", Kept)
+    return made

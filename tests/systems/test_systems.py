@@ -1,0 +1,91 @@
+"""Systems as choices of parts: found by their files, built from their settings."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from interlace.attention.patterns import Causal
+from interlace.errors import SettingError
+from interlace.generation import collect, generate
+from interlace.layouts import Blocks
+from interlace.processes import NextToken
+from interlace.reveal import Dynamic, EntropyBounded, Sequential, Static, Threshold
+from interlace.sampling import Sampler
+from interlace.schedules import TokenByToken
+from interlace.systems import find, systems
+from interlace.systems.system import TextSettings
+
+from .conftest import MASK, text_network, tokens
+
+
+def test_every_system_is_found_by_its_file_and_builds_its_parts() -> None:
+    assert {"acdit", "ar", "sdar"} <= set(systems()) and list(systems()) == sorted(systems())
+    accepted = inspect.signature(generate).parameters
+    for name, system in systems().items():
+        assert system.name == name and system.title and system.summary
+        parts = system.parts(system.settings)
+        assert set(parts.sampling) <= set(accepted)
+        assert parts.layout.size >= 1 and callable(parts.objective)
+
+
+@pytest.mark.parametrize("name", ["ar", "sdar"])
+def test_a_text_system_generates_from_its_defaults(name: str) -> None:
+    system = find(name)
+    parts = system.parts(system.settings.but(mask_id=MASK))
+    prompts = [tokens(3).tolist(), tokens(5, 1).tolist()]
+    rows = collect(generate(text_network(), prompts, 6, **parts.sampling), prompts, 6)
+    assert [len(row.content) for row in rows] == [6, 6]
+
+
+def test_autoregression() -> None:
+    parts = find("ar").parts(find("ar").settings.but(temperature=0.5, top_k=7, top_p=0.9))
+    assert parts.layout == Blocks(1) and parts.pattern == Causal() and parts.schedule == TokenByToken()
+    assert parts.process == NextToken(Sampler(0.5, 7, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("static", Static()),
+        ("dynamic", Dynamic(0.7)),
+        ("threshold", Threshold(0.7)),
+        ("sequential", Sequential()),
+        ("entropy-bounded", EntropyBounded(0.2)),
+    ],
+)
+def test_a_rule_by_its_name(name: Any, rule: Any) -> None:
+    assert TextSettings().but(reveal=name, threshold=0.7, gamma=0.2).rule() == rule
+
+
+def test_settings_are_changed_by_name_and_none_changes_nothing() -> None:
+    settings = find("sdar").settings
+    assert settings.but() == settings.but(steps=None, threshold=None) == settings
+    changed = settings.but(steps=2, block_size=8)
+    assert (changed.steps, changed.block_size, changed.threshold) == (2, 8, settings.threshold)
+    assert settings.steps is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step": 3}, "step: extra inputs are not permitted; known: block_size, mask_id, steps"),
+        ({"steps": 0}, "steps: input should be greater than or equal to 1; got 0"),
+        ({"block_size": 0}, "block_size: .*; got 0"),
+        ({"reveal": "best"}, "reveal: input should be .*; got 'best'"),
+        ({"temperature": -1.0}, "temperature: .*; got -1.0"),
+        ({"top_p": 0.0}, "top_p: .*; got 0.0"),
+        ({"threshold": "high"}, "threshold: .*; got 'high'"),
+    ],
+)
+def test_bad_settings_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message) as caught:
+        find("sdar").settings.but(**change)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_system_is_refused() -> None:
+    with pytest.raises(SettingError, match="unknown system 'sadr'; known: acdit, ar, "):
+        find("sadr")
