@@ -82,7 +82,7 @@ def examples(text: str) -> list[str]:
     """Calls of interlace in a text: lines of a console block, or of an indented example."""
     text = text.replace("\\\n", " ")
     found = re.findall(
-        r"^\s*(?:\$ )?(?:\S*/)?(?:accelerate launch .*?)?((?:-m )?interlace [a-z].*)$", text, re.MULTILINE
+        r"^\s*(?:\$ )?(?:\S*/)?(?:(?:accelerate launch|torchrun) .*?)?((?:-m )?interlace [a-z].*)$", text, re.MULTILINE
     )
     return [re.sub(r"\s+# .*", "", line.removeprefix("-m ")) for line in found]
 

@@ -38,7 +38,7 @@ def adapt(model: str, system: str, block_size: int | None, probe_prompts: int, j
     command is given again.
 
     [bold]Examples[/bold]
-      interlace adapt --out adapted --seconds 120
+      interlace adapt --out adapted --seconds 120 --batch-rows 8 --length 256
       interlace adapt --model Qwen/Qwen3-0.6B --data corpus.jsonl --out adapted
       interlace adapt --model DIR --data src --out adapted --block-size 8 --suffix-first 0.25
       interlace adapt --out adapted --print-config > run.toml

@@ -106,7 +106,8 @@ def generate(
         writings = [Writing(loaded.tokenizer, len(one), loaded.checkpoint.stop_token_ids, stop or ()) for one in ids]
         steps = _steps(loaded, ids, lengths, writings, options | {"seed": seeds})
         if drafts:
-            with Drafts(loaded.tokenizer, [len(one) for one in ids], lengths) as table:
+            heads = [loaded.text(one) for one in ids] if shown else None
+            with Drafts(loaded.tokenizer, [len(one) for one in ids], lengths, heads) as table:
                 for event, _, _ in steps:
                     table.show(event)
         if streams:

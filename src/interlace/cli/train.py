@@ -20,10 +20,10 @@ def train(json: bool, **settings: Any) -> None:
     command is given again.
 
     [bold]Examples[/bold]
-      interlace train --out base --steps 3000
-      interlace train --out base --data notes --vocab-size 4096 --num-layers 6
-      interlace train --out base --print-config > base.toml
-      accelerate launch -m interlace train --config base.toml
+      interlace train --out code --steps 3000
+      interlace train --out code --data notes --vocab-size 4096 --num-layers 6
+      interlace train --out code --print-config > code.toml
+      accelerate launch -m interlace train --config code.toml
     """
     import torch
 

@@ -85,11 +85,14 @@ class Writing:
 class Drafts:
     """All rows as they stand, with every event: known text, and ``░`` for a token that is still open.
 
-    In a terminal they are redrawn in place and vanish at the end; elsewhere every event is a line.
+    In a terminal they are redrawn in place, behind ``heads`` (the prompts), and vanish at the end; elsewhere every
+    event is a line.
     """
 
-    def __init__(self, tokenizer: Any, prompts: Sequence[int], lengths: Sequence[int]) -> None:
-        self.tokenizer, self.prompts = tokenizer, list(prompts)
+    def __init__(
+        self, tokenizer: Any, prompts: Sequence[int], lengths: Sequence[int], heads: Sequence[str] | None = None
+    ) -> None:
+        self.tokenizer, self.prompts, self.heads = tokenizer, list(prompts), heads or [""] * len(prompts)
         self.rows = [[OPEN] * length for length in lengths]
         self.live: Any = None
 
@@ -124,10 +127,10 @@ class Drafts:
 
         height = max(1, (self.live.console.height - 1) // len(self.rows) - 1)
         shown = []
-        for tokens in self.rows:
-            drawn = Text()
+        for head, tokens in zip(self.heads, self.rows, strict=True):
+            drawn = Text(head, style="dim")
             for piece, known in pieces(self.tokenizer, tokens):
-                drawn.append(piece, style="" if known else "dim")
+                drawn.append(piece, style="not dim" if known else "dim")
             # of what does not fit, the end is shown
             shown.append(Text("\n").join(drawn.wrap(self.live.console, self.live.console.width)[-height:]))
         return Group(*shown)
