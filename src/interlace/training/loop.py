@@ -10,21 +10,26 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import SettingError
+from ..errors import CheckpointError, SettingError
 from ..nn import Transformer
 from .batch import Batch, Rows
+from .metrics import Metrics
 from .objectives import Objective
 from .optimizers import learning_rate, make_optimizers
+from .parallel import held_back, on_first, start, together, whole, wrap
 from .progress import Progress
 from .settings import TrainSettings
-from .state import full_state, latest, load_state, restore_state, save_state
+from .state import Learning, cannot_write, latest, resume, save_state, write_text
 
 __all__ = ["Probe", "evaluate", "train"]
 
@@ -33,32 +38,39 @@ Probe = Callable[[Transformer], dict[str, float]]
 
 
 class Learner(nn.Module):
-    """The network and its objective as one module, so that wrappers (DDP, FSDP2) see a single forward."""
+    """The network and its objective as one module, so that wrappers (DDP, FSDP2) see a single forward.
 
-    def __init__(self, network: Transformer, objective: Objective) -> None:
+    Only this forward is compiled, for the one shape that training has; the network itself stays as it is.
+    """
+
+    def __init__(self, network: Transformer, objective: Objective, compile: bool = False) -> None:
         super().__init__()
         self.network = network
-        self.objective = objective
+        # in a closure, the compiled network is no second submodule
+        self.loss = partial(objective, torch.compile(network, dynamic=False) if compile else network)  # type: ignore[arg-type]
 
-    def forward(self, batch: Batch, seed: int, step: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        return tuple(self.objective(self.network, batch, seed, step))  # type: ignore[return-value]
+    def forward(self, batch: Batch, seed: int, step: int) -> tuple[Tensor, Tensor]:
+        loss = self.loss(batch, seed, step)
+        return loss.total, loss.count
 
 
 @torch.no_grad()
 def evaluate(
     network: Transformer, objective: Objective, rows: Rows, count: int, seed: int = 0, at_once: int = 8, draws: int = 1
 ) -> dict[str, float]:
-    """Mean loss per label token over ``count`` rows (nats, or squared error), and its standard error over rows.
+    """Mean loss per label token over ``count`` rows (nats, or squared error), and its standard error.
 
     The noise is fixed by ``seed``, so two models are compared on the same draws. For a masked process the loss is the
     Monte-Carlo estimate of the bound on the negative log-likelihood; ``draws`` repeats every row under fresh noise.
+    The error is that over batches of ``at_once`` rows; of a single batch nothing is known, and it is 0.
     """
     was = network.training
     network.eval()
     totals, counts = [], []
+    device = next(network.parameters()).device
     for draw in range(draws):
         for first in range(0, count, at_once):
-            batch = rows.batch(range(first, min(first + at_once, count))).to(next(network.parameters()).device)
+            batch = rows.batch(range(first, min(first + at_once, count))).to(device)
             loss = objective(network, batch, seed, -1 - draw)
             totals.append(float(loss.total))
             counts.append(float(loss.count))
@@ -86,252 +98,215 @@ def train(
 
     Resumes by itself when ``settings.out`` holds checkpoints of the same run. Leaves ``training/`` there: checkpoints,
     ``metrics.jsonl`` (one object a line: step, loss, learning rate, gradient norm, tokens per second; ``held_out_*`` at
-    evaluations) and ``settings.json``.
+    evaluations) and ``settings.json``. Only the first process writes. Under FSDP2 the network is cut over the
+    processes while it trains, and whole again (on the CPU) at the end.
 
-    Raises ``SettingError`` when the rows cannot be divided over processes and accumulation steps, or when the
-    directory belongs to a run with other settings; ``CheckpointError`` when a checkpoint cannot be written or read.
+    Raises ``SettingError`` when the rows cannot be divided over processes and accumulation steps, when the directory
+    belongs to a run with other settings or rows, or when the loss or its gradient is not finite; ``CheckpointError``
+    when a checkpoint cannot be written or read.
     """
-    from accelerate import Accelerator
-
-    accelerator = accelerator or Accelerator(
-        mixed_precision="bf16" if settings.precision == "bf16" else "no",
-        cpu=not torch.cuda.is_available(),
-    )
+    accelerator = accelerator or start()
+    main = accelerator.is_main_process
+    folder = settings.out / "training"
     parts = accelerator.num_processes * settings.accumulation
     if settings.batch_rows % parts:
         raise SettingError(
             f"batch_rows {settings.batch_rows} cannot be divided into {accelerator.num_processes} processes x "
             f"{settings.accumulation} accumulation steps; change one of them"
         )
-    main = accelerator.is_main_process
-    folder = settings.out / "training"
+    for name, parameter in network.named_parameters():
+        if parameter.dtype in (torch.bfloat16, torch.float16):
+            raise SettingError(f"{name} is {parameter.dtype}, too coarse for small updates; load the model in float32")
     if main:
         _claim(folder, settings)
-    accelerator.wait_for_everyone()
+    metrics = Metrics(folder, settings.tensorboard) if main else None
 
-    if settings.compile:
-        network.compile(dynamic=False)
-    learner = Learner(network, objective)
+    learner = Learner(network, objective, settings.compile)
     learner.train()
-    model = accelerator.prepare(learner)
-    optimizers = make_optimizers(
-        ((n.removeprefix("module."), p) for n, p in model.named_parameters()), settings.optimizer, settings.weight_decay
-    )
-    average = {n: p.detach().clone().float() for n, p in model.named_parameters()} if settings.ema else {}
+    model, release = wrap(learner, accelerator)
+    parameters: dict[str, Tensor] = dict(learner.named_parameters())
+    optimizers = make_optimizers(parameters.items(), settings.optimizer, settings.weight_decay)
+    average = {n: p.detach().clone().float() for n, p in parameters.items()} if settings.ema else {}
+    learning = Learning(parameters, average, optimizers)
 
-    step, spent = 0, 0.0
-    found = latest(folder / "checkpoints")
-    if found is not None:
-        tensors, facts = load_state(found)
-        restore_state(model, optimizers, tensors["model"], tensors["optimizer"])
-        if average:
-            average = _matching(model, tensors["average"], average)
-        step, spent = facts["step"], facts["seconds"]
-    log = _Log(folder, step, settings.tensorboard) if main else None
-    mine = settings.batch_rows // parts
+    identity = _digest(rows.batch([0]))
+    found = resume(folder / "checkpoints", learning, accelerator)
+    if found.get("rows", identity) != identity:
+        raise SettingError(
+            f"{settings.out} holds a run on other rows (another corpus, tokenizer or length); pass the same to resume "
+            "it, or another --out"
+        )
+    step, spent = int(found.get("step", 0)), float(found.get("seconds", 0.0))
+    if metrics is not None:
+        metrics.open(step)
     began = time.monotonic() - spent
-    stopped = False
+    autocast = partial(torch.autocast, accelerator.device.type, torch.bfloat16, settings.precision == "bf16")
 
-    def checkpoint() -> None:
-        weights, state = full_state(model, optimizers)
-        tensors = {"model": weights, "optimizer": state}
-        if average:
-            tensors["average"] = {n: _whole(p) for n, p in average.items()}
-        if main:
-            facts = {"seconds": time.monotonic() - began, "settings": json.loads(settings.model_dump_json())}
-            save_state(folder / "checkpoints", step, tensors, facts, settings.keep)
-        accelerator.wait_for_everyone()
+    def clock() -> float:
+        """Seconds spent so far; where they decide, every process reads those of the first."""
+        now = time.monotonic() - began
+        return now if settings.seconds is None else float(on_first(now, accelerator))
+
+    def over(now: float) -> bool:
+        return step >= settings.steps or (settings.seconds is not None and now >= settings.seconds)
 
     def assess() -> dict[str, float]:
         facts: dict[str, float] = {}
-        saved = _swap(model, average) if average else None
-        if held_out is not None:
-            with accelerator.autocast():
-                measured = evaluate(network, objective, held_out, settings.evaluate_rows, settings.seed)
-            facts = {f"held_out_{k}": v for k, v in measured.items()}
-        for probe in probes or []:
+        with _holding(average, parameters), together(model):
+            if held_out is not None:
+                with autocast():
+                    measured = evaluate(network, objective, held_out, settings.evaluate_rows, settings.seed)
+                facts = {f"held_out_{k}": v for k, v in measured.items()}
             network.eval()
-            facts |= probe(network)
-            network.train()
-        if saved is not None:
-            _swap(model, saved)
+            for probe in probes or []:
+                facts |= probe(network)
+        network.train()
         return facts
 
-    with Progress(settings.steps, step, enabled=main) as progress:
-        while step < settings.steps and not stopped:
-            started = time.monotonic()
-            # time-limited runs walk the same schedule by the share of time that is spent
-            share = min(1.0, (started - began) / settings.seconds) if settings.seconds else 0.0
-            place = max(step, round(share * settings.steps))
-            rate = learning_rate(
-                place, settings.steps, settings.learning_rate, settings.warmup, settings.decay, settings.shape
-            )
+    def checkpoint() -> None:
+        tensors = learning.tensors()
+        if metrics is not None:
+            metrics.settle()
+            seconds = time.monotonic() - began
+            about = {"seconds": seconds, "settings": settings.model_dump(mode="json"), "rows": identity}
+            save_state(folder / "checkpoints", step, tensors, about, settings.keep)
+        accelerator.wait_for_everyone()
+
+    with metrics or nullcontext(), Progress(settings.steps, step, settings.seconds, enabled=main) as progress:
+        last, pace = over(clock()), math.inf
+        while not last:
+            before = clock()
+            rate = _rate(settings, step, before + pace)
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = rate * group["scale"]
-            first = step * settings.batch_rows
-            batches = []
-            for part in range(settings.accumulation):
-                start = first + (part * accelerator.num_processes + accelerator.process_index) * mine
-                batches.append(rows.batch(range(start, start + mine)).to(accelerator.device))
-            total, count, tokens, norm = _step(accelerator, model, optimizers, batches, settings, step)
-            for name, parameter in model.named_parameters() if average else ():
-                average[name].lerp_(parameter.detach().float(), 1 - settings.ema)
-            step += 1
-            seconds = time.monotonic() - started
-            loss = total / max(count, 1.0)
-            if not math.isfinite(loss):
+            done = _step(accelerator, model, rows, settings, step, autocast)
+            if not (math.isfinite(done.loss) and math.isfinite(done.norm)):
+                saved = latest(folder / "checkpoints")
                 raise SettingError(
-                    f"the loss is {loss} at step {step}; lower learning_rate ({settings.learning_rate}) and start again "
-                    "with the same --out to resume from the last checkpoint"
+                    f"the loss is {done.loss:g} and its gradient {done.norm:g} at step {step + 1}; lower learning_rate "
+                    f"({settings.learning_rate:g}) or clip ({settings.clip:g}) and start again with another --out"
+                    + (f" ({saved} is as it was)" if saved else "")
                 )
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            for name, value in average.items():
+                value.lerp_(parameters[name].detach().float(), 1 - settings.ema)
+            step += 1
+            now = clock()
+            pace, last = min(pace, now - before), over(now)
             facts: dict[str, Any] = {
                 "step": step,
-                "loss": loss,
+                "loss": done.loss,
                 "learning_rate": rate,
-                "gradient_norm": norm,
-                "tokens_per_second": tokens / seconds,
-                "seconds": time.monotonic() - began,
+                "gradient_norm": done.norm,
+                "tokens_per_second": done.tokens / max(now - before, 1e-9),
+                "seconds": now,
             }
-            stopped = bool(settings.seconds) and _agree(accelerator, facts["seconds"] >= (settings.seconds or 0))
-            last = step == settings.steps or stopped
             if last or step % settings.evaluate_every == 0:
                 facts |= assess()
-            if last or step % settings.checkpoint_every == 0:
-                checkpoint()
-            if log is not None:
-                log.write(facts)
-                progress.update(facts)
+            # the line comes before the checkpoint: who resumes from that finds all lines up to it, and cuts the others
+            if metrics is not None:
+                metrics.write(facts)
+                progress.update(facts, last)
                 if on_log is not None:
                     on_log(facts)
-    if log is not None:
-        log.close()
-    if average:
-        _swap(model, average)
+            if last or step % settings.checkpoint_every == 0:
+                checkpoint()
+    release(average or parameters)
     return network
 
 
+class Done(NamedTuple):
+    """Of a step, over all processes: mean loss, norm of the gradient before clipping, tokens."""
+
+    loss: float
+    norm: float
+    tokens: int
+
+
 def _step(
-    accelerator: Any,
-    model: nn.Module,
-    optimizers: list[torch.optim.Optimizer],
-    batches: list[Batch],
-    settings: TrainSettings,
-    step: int,
-) -> tuple[float, float, int, float]:
-    """One optimizer step; the gradient is that of sum(losses) / sum(counts) over every process and part."""
+    accelerator: Any, model: nn.Module, rows: Rows, settings: TrainSettings, step: int, autocast: Callable[[], Any]
+) -> Done:
+    """Leave the clipped gradient of sum(losses) / sum(counts), over every process and part, in the parameters."""
     sums = torch.zeros(2, device=accelerator.device)
     tokens = 0
-    for i, batch in enumerate(batches):
-        context = accelerator.no_sync(model) if i + 1 < len(batches) else _nothing()
-        with context:
-            total, count, _ = model(batch, settings.seed, step)
-            accelerator.backward(total)
+    for part, numbers in enumerate(_numbers(settings, step, accelerator.num_processes, accelerator.process_index)):
+        batch = rows.batch(numbers).to(accelerator.device)
+        with held_back(model, part + 1 < settings.accumulation):
+            with autocast():
+                total, count = model(batch, settings.seed, step)
+            total.backward()
         sums += torch.stack((total.detach().float(), count.float()))
         tokens += batch.document.numel()
-    sums = accelerator.reduce(sums, "sum")
-    # wrappers average gradients over processes; undo that, and divide by the tokens of all of them
-    factor = accelerator.num_processes / sums[1].clamp_min(1)
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    for parameter in parameters:
-        parameter.grad *= factor  # type: ignore[operator]
-    norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
-    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return float(sums[0]), float(sums[1]), tokens * accelerator.num_processes, float(norm)
+    loss, count = accelerator.reduce(sums, "sum").tolist()
+    count = max(count, 1.0)
+    learnt = [p for p in model.parameters() if p.grad is not None]
+    for parameter in learnt:
+        # wrappers average gradients over processes; undo that, and divide by the tokens of all of them
+        parameter.grad.mul_(accelerator.num_processes / count)  # type: ignore[union-attr]
+    norm = whole(nn.utils.clip_grad_norm_(learnt, settings.clip))
+    return Done(loss / count, float(norm), tokens * accelerator.num_processes)
 
 
-class _nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-def _agree(accelerator: Any, stop: bool) -> bool:
-    """Whether any process wants to stop; all must stop at the same step."""
-    if accelerator.num_processes == 1:
-        return stop
-    return bool(accelerator.reduce(torch.tensor(float(stop), device=accelerator.device), "sum") > 0)
+def _numbers(settings: TrainSettings, step: int, processes: int, process: int) -> Iterator[range]:
+    """The rows of one step in one process, one range per accumulation step."""
+    size = settings.batch_rows // (processes * settings.accumulation)
+    for part in range(settings.accumulation):
+        first = step * settings.batch_rows + (part * processes + process) * size
+        yield range(first, first + size)
 
 
-def _whole(value: Tensor) -> Tensor:
-    return (value.full_tensor() if hasattr(value, "full_tensor") else value).cpu()
+def _rate(settings: TrainSettings, step: int, seconds: float) -> float:
+    """The learning rate of a step; a time-limited run walks the same schedule by its clock, read at the step's end."""
+    place = step
+    if settings.seconds is not None and math.isfinite(seconds):
+        place = max(step, min(settings.steps - 1, round(seconds / settings.seconds * settings.steps)))
+    s = settings
+    return learning_rate(place, s.steps, s.learning_rate, s.warmup, s.decay, s.shape)
 
 
-def _matching(model: nn.Module, saved: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Saved whole tensors, sharded as the ones that they replace."""
-    out = {}
-    for name, value in like.items():
-        whole = saved[name].to(value.device)
-        if hasattr(value, "device_mesh"):
-            from torch.distributed.tensor import distribute_tensor
-
-            whole = distribute_tensor(whole, value.device_mesh, value.placements)  # type: ignore[attr-defined]
-        out[name] = whole
-    return out
-
-
-@torch.no_grad()
-def _swap(model: nn.Module, values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Put the values into the parameters; return what was there."""
-    before = {}
-    for name, parameter in model.named_parameters():
-        before[name] = parameter.detach().clone()
-        parameter.copy_(values[name])
-    return before
+@contextmanager
+def _holding(values: dict[str, Tensor], parameters: dict[str, Tensor]) -> Iterator[None]:
+    """Inside, the parameters hold these values (if there are any), and afterwards again what they held."""
+    before = {name: parameters[name].detach().clone() for name in values}
+    with torch.no_grad():
+        for name, value in values.items():
+            parameters[name].copy_(value)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                parameters[name].copy_(value)
 
 
 def _claim(folder: Path, settings: TrainSettings) -> None:
     """Make the run's directory, or check that it belongs to a run with the same settings."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     file = folder / "settings.json"
-    mine = json.loads(settings.model_dump_json())
+    mine = settings.model_dump(mode="json")
     free = {"out", "seconds", "tensorboard", "keep", "checkpoint_every", "compile", "accumulation"}
     if file.exists() and latest(folder / "checkpoints") is not None:
-        there = json.loads(file.read_text())
-        differing = sorted(k for k in mine if k not in free and mine[k] != there.get(k))
+        try:
+            there = dict(json.loads(file.read_text()))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{file} is damaged ({error}); remove it to resume with these settings") from error
+        unset = {name: field.default for name, field in TrainSettings.model_fields.items()}
+        differing = [k for k in mine if k not in free and mine[k] != there.get(k, unset[k])]
         if differing:
-            what = ", ".join(f"{k} {there.get(k)} -> {mine[k]}" for k in differing)
+            what = ", ".join(f"{k} {there.get(k, unset[k])} -> {mine[k]}" for k in sorted(differing))
             raise SettingError(
                 f"{settings.out} holds a run with other settings ({what}); pass the same settings to resume it, or "
                 "another --out"
             )
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(mine, indent=1))
-    partial.replace(file)
+    write_text(file, json.dumps(mine, indent=1))
 
 
-class _Log:
-    """metrics.jsonl, cut back to the step that is resumed from; and TensorBoard on request."""
-
-    def __init__(self, folder: Path, step: int, tensorboard: bool) -> None:
-        self.path = folder / "metrics.jsonl"
-        kept = []
-        if self.path.exists():
-            for line in self.path.read_text().splitlines():
-                try:
-                    if json.loads(line)["step"] <= step:
-                        kept.append(line)
-                except (ValueError, KeyError):
-                    break  # the line that a kill cut short
-        self.path.write_text("".join(line + "\n" for line in kept))
-        self.file = open(self.path, "a", buffering=1)  # noqa: SIM115 - lives as long as the run
-        self.board: Any = None
-        if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
-
-    def write(self, facts: dict[str, Any]) -> None:
-        self.file.write(json.dumps(facts) + "\n")
-        if self.board is not None:
-            for name, value in facts.items():
-                if name != "step":
-                    self.board.add_scalar(name, value, facts["step"])
-
-    def close(self) -> None:
-        self.file.close()
-        if self.board is not None:
-            self.board.close()
+def _digest(batch: Batch) -> str:
+    """What identifies rows of tokens. Features are drawn, and may differ in the last bit from machine to machine."""
+    parts = (batch.document, batch.index, batch.content if not batch.content.is_floating_point() else None)
+    return blake2b(b"".join(t.cpu().numpy().tobytes() for t in parts if t is not None), digest_size=8).hexdigest()

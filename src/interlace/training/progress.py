@@ -1,4 +1,4 @@
-"""The progress bar of a run: loss, held-out loss, tokens per second, time left."""
+"""The progress of a run: loss, held-out loss, tokens per second, time left."""
 
 from __future__ import annotations
 
@@ -8,33 +8,40 @@ from typing import Any
 
 __all__ = ["Progress"]
 
+_OWN = ("step", "loss", "learning_rate", "gradient_norm", "tokens_per_second", "seconds")
+
 
 class Progress:
-    """A live bar in a terminal; elsewhere one line every 20 seconds and at every evaluation."""
+    """A live bar in a terminal; elsewhere one line every ``every`` seconds, at every evaluation and at the end.
 
-    def __init__(self, steps: int, start: int, enabled: bool = True) -> None:
-        self.steps, self.start, self.enabled = steps, start, enabled
+    A run that is limited by ``seconds`` is as far as its clock.
+    """
+
+    def __init__(
+        self, steps: int, start: int = 0, seconds: float | None = None, enabled: bool = True, every: float = 20.0
+    ) -> None:
+        self.steps, self.start, self.seconds, self.enabled, self.every = steps, start, seconds, enabled, every
         self.live = enabled and sys.stderr.isatty()
         self.bar: Any = None
         self.task: Any = None
         self.began = self.said = time.monotonic()
+        self.began_at: float | None = None
         self.held: dict[str, Any] = {}
 
     def __enter__(self) -> Progress:
         if self.live:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
             self.bar = Bar(
                 TextColumn("training"),
                 BarColumn(),
-                MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[facts]}"),
                 console=Console(stderr=True),
             )
-            self.task = self.bar.add_task("training", total=self.steps, completed=self.start, facts="")
+            self.task = self.bar.add_task("training", total=1.0, completed=self.start / self.steps, facts="")
             self.bar.start()
         return self
 
@@ -42,18 +49,27 @@ class Progress:
         if self.bar is not None:
             self.bar.stop()
 
-    def update(self, facts: dict[str, Any]) -> None:
+    def share(self, facts: dict[str, Any]) -> float:
+        """How far the run is, from 0 to 1: by its steps or by its clock, whichever is further."""
+        by_clock = facts["seconds"] / self.seconds if self.seconds else 0.0
+        return min(1.0, max(facts["step"] / self.steps, by_clock))
+
+    def update(self, facts: dict[str, Any], last: bool = False) -> None:
+        """After a step."""
         if not self.enabled:
             return
-        known = ("step", "loss", "learning_rate", "gradient_norm", "tokens_per_second", "seconds")
-        fresh = {k: v for k, v in facts.items() if k not in known and not k.endswith("standard_error")}
+        fresh = {k: v for k, v in facts.items() if k not in _OWN and not k.endswith("standard_error")}
         self.held |= fresh
-        text = f"loss {facts['loss']:.3f}  {facts['tokens_per_second']:,.0f} tokens/s"
+        share, now = self.share(facts), time.monotonic()
+        if self.began_at is None:
+            self.began_at, self.began = share, now
+        text = f"step {facts['step']}/{self.steps}  loss {facts['loss']:.3f}"
+        text += f"  {facts['tokens_per_second']:,.0f} tokens/s"
         text += "".join(f"  {k.replace('_', ' ')} {v:.3f}" for k, v in self.held.items())
-        step = facts["step"]
         if self.bar is not None:
-            self.bar.update(self.task, completed=step, facts=text)
-        elif fresh or time.monotonic() - self.said > 20 or step == self.steps:
-            self.said = time.monotonic()
-            left = (self.said - self.began) / max(1, step - self.start) * (self.steps - step)
-            print(f"step {step}/{self.steps}  {text}  {left / 60:.1f} min left", file=sys.stderr, flush=True)
+            self.bar.update(self.task, completed=share, facts=text)
+        elif fresh or last or now - self.said > self.every:
+            self.said = now
+            left = (now - self.began) / (share - self.began_at) * (1 - share) if share > self.began_at else None
+            ending = f"  {left / 60:.1f} min left" if left is not None else ""
+            print(text + ending, file=sys.stderr, flush=True)

@@ -58,7 +58,12 @@ def mixture(settings: DataSettings, split: str) -> Iterator[Document]:
 
 
 def text_rows(
-    settings: DataSettings, tokenizer: Tokenizer, split: str = "train", multiple: int = 1, seed: int = 0, pad_id: int = 0
+    settings: DataSettings,
+    tokenizer: Tokenizer,
+    split: str = "train",
+    multiple: int = 1,
+    seed: int = 0,
+    pad_id: int = 0,
 ) -> Rows:
     """Packed rows of a corpus; every document ends on a multiple of ``multiple`` tokens.
 

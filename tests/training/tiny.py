@@ -1,0 +1,109 @@
+"""A tiny run: its network, rows and settings. Tests use it in their own process, and start it as a script in others."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from interlace.layouts import Blocks
+from interlace.nn import Transformer, TransformerConfig
+from interlace.processes import AbsorbingMask
+from interlace.training.batch import Batch
+from interlace.training.loop import train
+from interlace.training.objectives import NextTokenLoss, Objective, TwoCopyLoss
+from interlace.training.settings import TrainSettings
+
+VOCABULARY, LENGTH, MASK = 24, 16, 23
+OBJECTIVES: dict[str, Objective] = {
+    "next token": NextTokenLoss(),
+    "two copies": TwoCopyLoss(AbsorbingMask(MASK), Blocks(4)),
+}
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Row i counts upward from i in two documents, and ends in a padding whose length differs from row to row."""
+
+    first: int = 0
+    padded: bool = True
+
+    def batch(self, numbers: Sequence[int]) -> Batch:
+        place = torch.arange(LENGTH).repeat(len(numbers), 1)
+        row = torch.tensor(numbers)[:, None] + self.first
+        content = (row + place + (row * place) // 5) % MASK
+        document = (place >= 8).long()
+        index = place % 8
+        if self.padded:
+            document = document.masked_fill(place >= LENGTH - 4 * (row * row % 3), -1)
+        return Batch(content, document, index, list(numbers))
+
+
+def network(seed: int = 0, tied: bool = True) -> Transformer:
+    config = TransformerConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=8,
+        max_positions=LENGTH,
+        tied=tied,
+    )
+    return Transformer(config).initialise(torch.Generator().manual_seed(seed), std=0.2)
+
+
+def settings(out: Path, **changes: Any) -> TrainSettings:
+    base: dict[str, Any] = {
+        "out": out,
+        "steps": 8,
+        "batch_rows": 8,
+        "learning_rate": 0.02,
+        "warmup": 2,
+        "precision": "fp32",
+        "evaluate_every": 4,
+        "evaluate_rows": 4,
+        "checkpoint_every": 2,
+    }
+    return TrainSettings(**(base | changes))
+
+
+def run(out: Path, objective: str = "next token", probe: bool = False, **changes: Any) -> dict[str, Tensor]:
+    """Train (or resume) and return the weights; the script also leaves them in ``out/final.safetensors``."""
+    held_out = Counting(first=1000)
+    probes = [lambda net: {"embedded": float(net.embed.weight.double().sum())}] if probe else None
+    trained = train(network(), OBJECTIVES[objective], Counting(), settings(out, **changes), held_out, probes)
+    return {name: value.detach().clone() for name, value in trained.named_parameters()}
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "training" / "metrics.jsonl").read_text().splitlines()]
+
+
+def final(out: Path) -> dict[str, Tensor]:
+    return load_file(out / "final.safetensors")
+
+
+def main(jobs: Sequence[dict[str, Any]]) -> None:
+    """Runs one after the other, in every process; the first one saves."""
+    for job in jobs:
+        job["out"] = Path(job["out"])
+        weights = run(**job)
+        if os.environ.get("RANK", "0") == "0":
+            save_file(weights, job["out"] / "final.safetensors")
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(json.loads(Path(sys.argv[1]).read_text()))
