@@ -16,7 +16,7 @@ from .settings import QuickstartSettings
 
 __all__ = ["comparing"]
 
-PIECES, CHARACTERS = 48, 900
+PIECES, CHARACTERS = 32, 900
 
 
 def comparing(
@@ -38,7 +38,7 @@ def comparing(
     for style, (name, model) in enumerate(models.items()):
         size = model.parts.layout.size
         with terminal.waiting(f"measuring: {name}"):
-            cost = likelihood(model, held_out, draws=max(2, size), seed=settings.seed)
+            cost = likelihood(model, held_out, draws=max(2, size // 2), seed=settings.seed)
             points = frontier(model, prompts, (), settings.sweep, settings.length, at_once=1, seed=settings.seed)
         contestants.append(
             Contestant(
