@@ -22,7 +22,7 @@ def test_every_number_has_its_model(demo_run: Any) -> None:
     assert [p["threshold"] for p in base["completion"]] == [None]
     assert [p["threshold"] for p in twin["completion"]] == [1.0, 0.9, 0.0]
     assert base["completion"][0]["tokens_per_forward"] == 1.0
-    assert [m["infilling"]["sees_suffix"] for m in (base, adapted, twin)] == [False, True, True]
+    assert [m["infilling"]["sees"] for m in (base, adapted, twin)] == ["left side", "both sides", "last block"]
     for model in (base, adapted, twin):
         assert len(model["completions"]) == 4
         for point in model["completion"]:

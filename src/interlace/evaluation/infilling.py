@@ -15,7 +15,9 @@ from .rates import rate_interval
 if TYPE_CHECKING:
     from ..model import Model
 
-__all__ = ["Filling", "Fillings", "infill"]
+__all__ = ["Filling", "Fillings", "Sees", "infill"]
+
+Sees = Literal["left side", "last block", "both sides"]
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,22 @@ class Filling:
 
 @dataclass(frozen=True)
 class Fillings:
-    """What all holes together say. sees_suffix: whether the model was shown what comes after the hole."""
+    """What all holes together say.
+
+    sees: what the model saw: ``left side`` (autoregressive), ``both sides`` (trained suffix first), or ``last block``:
+    of what comes after, only what lies in the hole's last block.
+    """
 
     records: tuple[Filling, ...]
     seconds: float
     seed: int
-    sees_suffix: bool
+    sees: Sees
     settings: dict[str, Any]
+
+    @property
+    def sees_suffix(self) -> bool:
+        """Whether anything of what comes after the hole was seen."""
+        return self.sees != "left side"
 
     def of(self, kind: str | None = None) -> tuple[Filling, ...]:
         """The records of one kind of hole (``line``, ``body``), or all."""
@@ -69,8 +80,8 @@ def infill(
     """Fill every hole; the filling is compared with what was there.
 
     Every model is told the length of the hole: the reference's number of tokens (or ``length``). A diffusion model gets
-    prefix and suffix; an autoregressive one, which cannot infill, goes on with the prefix for as many tokens. So the
-    two differ in what they see, and a share of exact matches means the same for both.
+    prefix and suffix; an autoregressive one, which cannot infill, goes on with the prefix for as many tokens. So they
+    differ in what they see (``sees``), and a share of exact matches means the same for all.
 
     >>> infill(model, infill_cases(standard_library("heldout"), 40, model.tokenizer))    # doctest: +SKIP
     """
@@ -89,4 +100,5 @@ def infill(
         right = sum(a == b for a, b in zip(result.content.tolist(), reference, strict=False))
         records.append(Filling(case.name, case.kind, text, exact, right, size, result.forwards))
     seconds = time.perf_counter() - began
-    return Fillings(tuple(records), seconds, seed, not causal, model.settings.model_dump())
+    sees: Sees = "left side" if causal else "both sides" if model.reads_suffix_first else "last block"
+    return Fillings(tuple(records), seconds, seed, sees, model.settings.model_dump())

@@ -50,7 +50,7 @@ def comparing(
                 block_size=size,
                 likelihood=cost,
                 points=points,
-                fillings=Fillings((), 0.0, settings.seed, False, {}),
+                fillings=Fillings((), 0.0, settings.seed, "left side", {}),
                 traces=[row[style] for row in traces],
             )
         )

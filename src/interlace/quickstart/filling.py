@@ -28,9 +28,8 @@ def filling(
     for contestant, model in zip(contestants, models.values(), strict=True):
         with terminal.waiting(f"filling {len(cases)} holes: {contestant.name}"):
             contestant.fillings = found = infill(model, cases, settings.seed)
-        sees = "both sides" if found.sees_suffix else "left side"
         shares = [found.exact_match(), found.exact_match("line"), found.exact_match("body"), found.accuracy()]
-        rows.append([contestant.name, sees, *(f"{share:.0%}" for share in shares)])
+        rows.append([contestant.name, found.sees, *(f"{share:.0%}" for share in shares)])
     shown = next((i for i, case in enumerate(cases) if case.kind == "body"), 0)
     terminal.say(f"  the first function body of the sample, {cases[shown].name}", "dim")
     terminal.hole(cases[shown], {c.name: c.fillings.records[shown].text for c in contestants})

@@ -118,7 +118,7 @@ class Demo:
             "likelihood": asdict(contestant.likelihood),
             "completion": points,
             "infilling": {
-                "sees_suffix": fillings.sees_suffix,
+                "sees": fillings.sees,
                 "holes": len(fillings.records),
                 "exact_match": fillings.exact_match(),
                 "exact_interval": fillings.exact_interval(),

@@ -41,6 +41,7 @@ def adaptation(demo: Demo) -> str:
         "tokens per forward",
         "tokens per forward of the model being adapted",
         y_from=1.0,
+        y_to=1.1,
         x_from=0.0,
     )
     lead = (
@@ -169,7 +170,7 @@ def holes(demo: Demo) -> str:
         rows.append(
             [
                 _named(c),
-                "both sides" if f.sees_suffix else "left side",
+                f.sees,
                 f"{f.exact_match():.0%} ({low:.0%} to {high:.0%})",
                 f"{f.exact_match('line'):.0%}",
                 f"{f.exact_match('body'):.0%}",
@@ -186,7 +187,7 @@ def holes(demo: Demo) -> str:
     lead = (
         f"{len(demo.cases)} holes in held-out files, statements and function bodies in turn. Every model is told how "
         "many tokens are missing. The base cannot fill a hole: it goes on with what comes before it, for as many "
-        "tokens. The block-diffusion models read what comes after as well, and leave every given token as it is."
+        "tokens. The block-diffusion models see what comes after as well, and leave every given token as it is."
     )
     full = table(["hole", "kind", "it was", *names], every, raw=tuple(range(2, 3 + len(names))))
     return section(

@@ -59,7 +59,7 @@ def _models(demo: Demo) -> str:
             (
                 "holes filled exactly",
                 f"{c.fillings.exact_match():.0%}",
-                "sees both sides" if c.fillings.sees_suffix else "sees the left side",
+                f"sees the {c.fillings.sees}" if c.fillings.sees != "both sides" else "sees both sides",
             ),
         ]
         big = f'<p class="big">{point.tokens_per_forward:.2f} <small>tokens per forward</small></p>'
