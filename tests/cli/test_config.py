@@ -37,6 +37,14 @@ def test_an_option_wins_over_the_file_and_the_file_over_the_default(call: Any, t
     assert found["batch_rows"] == 32
 
 
+def test_every_kind_of_value_reads_back(call: Any, tmp_path: Path) -> None:
+    options = ("--stop", 'a "quoted"\tline\n', "--stop", "é", "--top-p", 0.5, "--echo", "--seed", -3, "--gamma", "inf")
+    shown = call("generate", *options, "--print-config").stdout
+    found = tomllib.loads(shown)
+    assert found["stop"] == ['a "quoted"\tline\n', "é"] and found["echo"] is True
+    assert (found["top_p"], found["seed"], found["gamma"]) == (0.5, -3, float("inf"))
+
+
 def test_a_json_file_is_read_too(call: Any, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"length": 5, "stop": ["\n\n"], "threshold": 0.5}))
     found = tomllib.loads(call("generate", "--config", tmp_path / "run.json", "--print-config").stdout)

@@ -13,7 +13,7 @@ from interlace.evaluation import likelihood
 from interlace.model import Model
 from interlace.training.text import DataSettings, mixture
 
-FEW = ("--texts", 3, "--prompts", 2, "--cases", 2, "--length", 6, "--prompt-tokens", 40)
+FEW = ("--texts", 3, "--prompts", 2, "--holes", 2, "--length", 6, "--prompt-tokens", 40)
 
 
 def test_models_are_measured_on_the_same_text(call: Any, base: str, twin: str, twin_model: Model, corpus: Path) -> None:
@@ -29,7 +29,7 @@ def test_models_are_measured_on_the_same_text(call: Any, base: str, twin: str, t
     assert fast["tokens_per_forward"] > sure["tokens_per_forward"]
     assert sure["sees_suffix"] is True and first["points"][0]["sees_suffix"] is False
     for point in (*first["points"], *second["points"]):
-        assert point["prompts"] == 2 and point["cases"] == 2 and 0 <= point["parse_rate"] <= 1
+        assert point["prompts"] == 2 and point["holes"] == 2 and 0 <= point["parse_rate"] <= 1
         assert point["parse_interval"][0] <= point["parse_rate"] <= point["parse_interval"][1]
 
     documents = list(mixture(DataSettings(data=str(corpus)), "heldout"))
@@ -56,7 +56,7 @@ def test_text_that_is_no_code(call: Any, twin: str, tmp_path: Path) -> None:
 
 
 def test_as_many_questions_as_there_is_text_for(call: Any, base: str, corpus: Path) -> None:
-    result = call("evaluate", base, "--data", corpus, "--texts", 4000, "--prompts", 0, "--cases", 0, "--json")
+    result = call("evaluate", base, "--data", corpus, "--texts", 4000, "--prompts", 0, "--holes", 0, "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["points"] == [] and 0 < found["likelihood"]["texts"] < 4000
@@ -68,7 +68,7 @@ def test_as_many_questions_as_there_is_text_for(call: Any, base: str, corpus: Pa
     [
         ((), "MODELS is missing"),
         (("MODEL", "--thresholds", "0.9,high"), "--thresholds '0.9,high' are no numbers; write 0.9,0.8"),
-        (("MODEL", "--texts", "-1"), "--texts, --prompts and --cases are 0 or more"),
+        (("MODEL", "--texts", "-1"), "--texts, --prompts and --holes are 0 or more"),
         (("MODEL", "--length", "0"), "--draws, --length, --batch-rows and --prompt-tokens 1 or more"),
         (("MODEL", "--thresholds", "-1"), "threshold: input should be greater than or equal to 0"),
         (("nowhere",), "nowhere does not exist"),

@@ -28,6 +28,7 @@ PAIRS: list[tuple[tuple[Any, ...], Any, set[str]]] = [
     (QUICKSTART, QuickstartSettings, set()),
 ]
 ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in ROOT.glob("docs/**/*.md"))]
 
 
 @pytest.mark.parametrize(("options", "settings", "left_out"), PAIRS, ids=lambda x: getattr(x, "__name__", None))
@@ -111,7 +112,9 @@ def test_every_command_explains_itself_with_examples_that_exist(name: str, call:
         check_example(line)
 
 
-@pytest.mark.parametrize("page", ["README.md", *sorted(p.as_posix() for p in Path("docs").rglob("*.md"))])
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/**/*.md"))]
+)
 def test_the_pages_call_commands_that_exist(page: str) -> None:
     for block in re.findall(r"```(?:console|bash|sh)\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
         for line in examples(block):

@@ -119,27 +119,14 @@ def test_an_interrupt_says_how_to_go_on(
 def test_two_processes_are_one_run(base: str, corpus: Path, tmp_path: Path) -> None:
     """accelerate starts two; the first one speaks; the weights are those of one process."""
     options = [str(o) for o in ("adapt", "-m", base, "--data", corpus, *RUN, "--probe-prompts", 0)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "interlace"]
-    two = subprocess.run(
-        [*launch, *options, "--out", str(tmp_path / "two")],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=600,
-    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]  # or CPUs
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    launch += ["-m", "interlace", *options, "--out", str(tmp_path / "two")]
+    two = subprocess.run(launch, capture_output=True, text=True, env=environment, timeout=600)
     assert two.returncode == 0, two.stderr
     assert two.stdout.count("holds the model") == 1 and two.stderr.count("mask token  ") == 1
+    assert "2 x cpu" in two.stderr
     one = [sys.executable, "-m", "interlace", *options, "--out", str(tmp_path / "one")]
     subprocess.run(one, check=True, capture_output=True, env=environment, timeout=600)
     first, second = (load(tmp_path / name).network.state_dict() for name in ("one", "two"))

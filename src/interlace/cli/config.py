@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,7 +63,9 @@ def toml(settings: Sequence[Setting], values: Mapping[str, Any]) -> str:
         if value is None:
             lines.append(f"# {s.name} = {f'  # {s.shown}' if s.shown else ''}".rstrip())
         else:
-            lines.append(f"{s.name} = {json.dumps(value, ensure_ascii=False)}")
+            # JSON's words for numbers that are none are not TOML's
+            written = str(value) if isinstance(value, float) and not math.isfinite(value) else json.dumps(value)
+            lines.append(f"{s.name} = {written}")
     return "\n".join(lines) + "\n"
 
 

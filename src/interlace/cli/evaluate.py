@@ -30,7 +30,7 @@ _OF_DATA = tuple(s for s in DATA if s.name in ("data", "field"))
     Setting("prompts", int, "held-out prompts to continue; 0 leaves it out", 48),
     Setting("prompt_tokens", int, "longest prompt", 128),
     Setting("length", int, "new tokens of a completion", 64),
-    Setting("cases", int, "held-out holes to fill; 0 leaves it out", 32),
+    Setting("holes", int, "held-out holes to fill; 0 leaves it out", 32),
     Setting("batch_rows", int, "prompts completed at once", 8),
     *_OF_DATA,
     *(s for s in DECODING if s.name != "threshold"),
@@ -47,7 +47,7 @@ def evaluate(
     prompts: int,
     prompt_tokens: int,
     length: int,
-    cases: int,
+    holes: int,
     batch_rows: int,
     data: str,
     field: str,
@@ -68,15 +68,15 @@ def evaluate(
 
     [bold]Examples[/bold]
       interlace evaluate base twin
-      interlace evaluate DIR --thresholds 0.9,0.8 --prompts 16 --cases 0
+      interlace evaluate DIR --thresholds 0.9,0.8 --prompts 16 --holes 0
       interlace evaluate DIR --data notes.jsonl --json
 
     With --json every model is an object: model, system, likelihood, points (one
     for every threshold).
     """
-    if min(texts, prompts, cases) < 0 or min(draws, length, batch_rows, prompt_tokens) < 1:
+    if min(texts, prompts, holes) < 0 or min(draws, length, batch_rows, prompt_tokens) < 1:
         least = "--draws, --length, --batch-rows and --prompt-tokens"
-        raise SettingError(f"--texts, --prompts and --cases are 0 or more, {least} 1 or more; correct them")
+        raise SettingError(f"--texts, --prompts and --holes are 0 or more, {least} 1 or more; correct them")
     from ..training.text import DataSettings, mixture
     from .config import make
     from .measuring import questions
@@ -88,9 +88,9 @@ def evaluate(
             raise SettingError(f"{name} has no tokenizer.json; add the tokenizer's files beside config.json")
     room = min(model.network.config.max_positions for _, model in opened)
     asked = questions(
-        documents, opened[0][1].tokenizer, texts, prompts, cases, max(1, min(prompt_tokens, (room - length) // 2)), seed
+        documents, opened[0][1].tokenizer, texts, prompts, holes, max(1, min(prompt_tokens, (room - length) // 2)), seed
     )
-    if not asked.code and (prompts or cases):
+    if not asked.code and (prompts or holes):
         say("the held-out text is not Python: no parse rate, and no holes to fill")
     for what, wanted, have in (("texts", texts, asked.texts), ("prompts", prompts, asked.prompts)):
         if len(have) < wanted:
@@ -131,7 +131,7 @@ def _measured(
                     "tokens_right": None if filled is None else filled.accuracy(),
                     "sees_suffix": None if filled is None else filled.sees_suffix,
                     "prompts": done.count,
-                    "cases": 0 if filled is None else len(filled.records),
+                    "holes": 0 if filled is None else len(filled.records),
                     "length": length,
                     "batch_rows": at_once,
                 }

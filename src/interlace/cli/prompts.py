@@ -108,7 +108,7 @@ def token_ids(text: str, flag: str) -> list[list[int]]:
 
 
 def _are_ids(row: Iterable[Any]) -> bool:
-    return all(isinstance(one, int) and not isinstance(one, bool) for one in row)
+    return all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in row)
 
 
 def _one_of(given: Mapping[str, Any]) -> None:
@@ -178,6 +178,6 @@ def _either(where: str, row: dict[str, Any], text: str, tokens: str) -> str | li
 
 def _number(where: str, row: dict[str, Any], key: str) -> int | None:
     value = row.get(key)
-    if value is not None and not _are_ids([value]):
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise DataError(f"{where}: {key!r} is a whole number; got {value!r}")
     return value
