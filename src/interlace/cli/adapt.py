@@ -50,7 +50,6 @@ def adapt(model: str, system: str, block_size: int | None, probe_prompts: int, j
     from ..training.text import DataSettings
     from .config import make
     from .measuring import probes
-    from .models import place_of
 
     training, data = make(TrainSettings, settings), make(DataSettings, settings)
     with resumable(training.out):
@@ -58,7 +57,7 @@ def adapt(model: str, system: str, block_size: int | None, probe_prompts: int, j
 
         from ..model import load
 
-        base = load(place_of(model), system="ar", dtype=torch.float32)
+        base = load(model, system="ar", dtype=torch.float32)
         data = data.model_copy(update={"cache": data.cache or training.out / "training" / "tokens"})
         if leader():
             _announce(model, base, system, block_size, training, data)
