@@ -43,7 +43,7 @@ def test_static_takes_a_forward_per_token_and_a_commit_per_block(
 @pytest.mark.parametrize("kind", ["grouped", "biases", "experts"])
 def test_fused_is_unfused(kind: str, rule: Static | Dynamic) -> None:
     process = AbsorbingMask(MASK, rule, Sampler(0.8))
-    prompts = [tokens(6), [], tokens(9, 1)]
+    prompts = [tokens(6), tokens(2, 4), tokens(9, 1)]
     fused, unfused = (
         run(text_network(kind), prompts, 10, process, BlockByBlock(3), fuse=fuse) for fuse in (True, False)
     )
