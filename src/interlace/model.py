@@ -14,6 +14,7 @@ from .checkpoints import Checkpoint, families
 from .checkpoints import load as load_checkpoint
 from .errors import CheckpointError, SettingError
 from .generation import OPEN, Event, Result, collect, generate
+from .hardware import fast_bfloat16
 from .systems import Parts, System, find, systems
 from .systems.system import Settings, TextSettings
 from .training.suffix_first import suffix_first_order
@@ -147,14 +148,19 @@ def load(
 ) -> Model:
     """Load a model: a folder, a hub name, or one of the bundled models ``"base"`` and ``"twin"``.
 
-    ``system`` defaults to the one that config.json names (our own format does, with its settings), or whose published
-    format the checkpoint has (``ar`` for Llama and Qwen). ``settings`` change the system's defaults. Raises
-    ``CheckpointError`` and ``SettingError``.
+    ``dtype`` defaults to that of the file, but to float32 for bfloat16 on a processor that has no instructions for it
+    and would be several times slower. ``system`` defaults to the one that config.json names (our own format does, with
+    its settings), or whose published format the checkpoint has (``ar`` for Llama and Qwen). ``settings`` change the
+    system's defaults.
+
+    Raises ``CheckpointError`` and ``SettingError``.
     """
     name = str(path)
     folder = BUNDLED / name
     source = folder if name in ("base", "twin") and folder.is_dir() and not Path(name).exists() else path
     checkpoint = load_checkpoint(source, dtype, device)
+    if dtype is None and next(checkpoint.network.parameters()).dtype == torch.bfloat16 and not fast_bfloat16(device):
+        checkpoint.network.float()
     checkpoint.network.eval()
     named = _named(checkpoint)
     chosen = find(system) if system else named[0] if named else of_format(checkpoint.family)

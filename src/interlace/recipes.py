@@ -51,25 +51,53 @@ def pretrain(
     data: DataSettings,
     shape: ShapeSettings | None = None,
     tokenizer: Tokenizer | None = None,
+    start: str | Path | Model | None = None,
     **hooks: Any,
 ) -> Model:
-    """Train a new autoregressive model in Qwen3's format on a corpus; the finished model lies in ``training.out``.
+    """Train an autoregressive model on a corpus; the finished model lies in ``training.out``.
 
-    Without a ``tokenizer``, a byte-level BPE is trained on the corpus' first part (``data.data`` up to the first comma,
+    It is new, of this ``shape`` and in Qwen3's format, or goes on from ``start``, in the format that this has. A new
+    model without a ``tokenizer`` gets a byte-level BPE of the corpus' first part (``data.data`` up to the first comma,
     once). ``hooks``: ``probes`` and ``on_log`` of ``interlace.training.loop.train``.
+
+    Raises ``SettingError`` for a ``start`` that has no tokenizer, or beside a ``shape`` or a ``tokenizer``.
     """
-    shape = shape or ShapeSettings()
+    if start is None:
+        checkpoint, tokenizer = _new(training, data, shape or ShapeSettings(), tokenizer)
+    elif shape is not None or tokenizer is not None:
+        raise SettingError("a model that is trained further keeps its shape and its tokenizer; pass neither")
+    else:
+        checkpoint, tokenizer = _opened(start)
+    pad = checkpoint.stop_token_ids[0] if checkpoint.stop_token_ids else (checkpoint.pad_token_id or 0)
+    options = {"seed": training.seed, "pad_id": pad}
+    rows = text_rows(data, tokenizer, "train", **options)
+    held_out = text_rows(data, tokenizer, "heldout", **options)
+    objective = find("ar").parts(find("ar").settings).objective
+    train(checkpoint.network, objective, rows, training, held_out, **hooks)
+    return _finish(checkpoint, training.out)
+
+
+def _new(
+    training: TrainSettings, data: DataSettings, shape: ShapeSettings, tokenizer: Tokenizer | None
+) -> tuple[Checkpoint, Tokenizer]:
+    """Random weights, and a tokenizer of the corpus."""
     if tokenizer is None:
         first = data.model_copy(update={"data": data.data.split(",")[0].partition("*")[0]})
         tokenizer = train_tokenizer((d.text for d in mixture(first, "train")), shape.vocab_size)
     config = shape.config(tokenizer.get_vocab_size())
     network = Transformer(config).initialise(torch.Generator().manual_seed(training.seed))
-    rows = text_rows(data, tokenizer, "train", seed=training.seed)
-    held_out = text_rows(data, tokenizer, "heldout", seed=training.seed)
-    train(network, find("ar").parts(find("ar").settings).objective, rows, training, held_out, **hooks)
     end = tokenizer.token_to_id("<|endoftext|>") or 0
-    checkpoint = Checkpoint(network, tokenizer, "qwen3", stop_token_ids=(end,), pad_token_id=end)
-    return _finish(checkpoint, training.out)
+    return Checkpoint(network, tokenizer, "qwen3", stop_token_ids=(end,), pad_token_id=end), tokenizer
+
+
+def _opened(start: str | Path | Model) -> tuple[Checkpoint, Tokenizer]:
+    """A trained model as float32 with its tokenizer, read as an autoregressive one."""
+    model = start if isinstance(start, Model) else load(start, system="ar", dtype=torch.float32)
+    if model.checkpoint.tokenizer is None:
+        raise SettingError(
+            f"{model.checkpoint.source} has no tokenizer.json; add the tokenizer's files beside config.json"
+        )
+    return model.checkpoint, model.checkpoint.tokenizer
 
 
 def adapt(
@@ -92,17 +120,14 @@ def adapt(
     chosen = find(system)
     if not isinstance(chosen.settings, TextSettings):
         raise SettingError(f"{system} does not generate text; adapt takes text systems, train the others")
-    model = base if isinstance(base, Model) else load(base, system="ar", dtype=torch.float32)
-    start = model.checkpoint
-    if start.tokenizer is None:
-        raise SettingError(f"{start.source} has no tokenizer.json; add the tokenizer's files beside config.json")
+    start, tokenizer = _opened(base)
     mask = start.mask_token_id if start.mask_token_id is not None else free_token(start)
     settings = chosen.settings.but(mask_id=mask, block_size=block_size)
     parts = chosen.parts(settings)
     pad = start.stop_token_ids[0] if start.stop_token_ids else (start.pad_token_id or 0)
     options = {"multiple": settings.block_size, "seed": training.seed, "pad_id": pad}
-    rows = text_rows(data, start.tokenizer, "train", **options)
-    held_out = text_rows(data, start.tokenizer, "heldout", **options)
+    rows = text_rows(data, tokenizer, "train", **options)
+    held_out = text_rows(data, tokenizer, "heldout", **options)
     moe = "_moe" if start.config.moe is not None else ""
     extra = {**start.extra, "config": {**start.extra.get("config", {}), "suffix_first": data.suffix_first}}
     checkpoint = replace(

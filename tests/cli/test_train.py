@@ -76,6 +76,20 @@ def test_settings_of_another_run_are_refused(call: Any, base: str, corpus: Path,
     )
 
 
+def test_a_trained_model_goes_on(call: Any, base: str, corpus: Path, tmp_path: Path) -> None:
+    """In its own format and with its own tokenizer; the weights move, from where they were."""
+    out = tmp_path / "run"
+    result = call("train", "-m", base, "--data", corpus, "--out", out, *RUN, "--learning-rate", 1e-4)
+    assert result.exit_code == 0, result.stderr
+    assert f"{base} (qwen3)" in result.stderr
+    before, after = load(base), load(out)
+    assert after.tokenizer.to_str() == before.tokenizer.to_str() and after.checkpoint.family == "qwen3"
+    moved = [(a - b).abs().max() for a, b in zip(before.network.parameters(), after.network.parameters(), strict=True)]
+    assert 0 < max(moved) < 1e-3
+    refused = call("train", "-m", base, "--out", tmp_path / "other", "--num-layers", 3, "--data", corpus)
+    assert refused.exit_code == 2 and "--model brings its own shape" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from interlace.attention.patterns import Causal
+from interlace.checkpoints import Checkpoint, save
 from interlace.errors import SettingError
 from interlace.generation import collect, generate
 from interlace.layouts import Blocks
+from interlace.model import load
 from interlace.processes import NextToken
 from interlace.reveal import Dynamic, EntropyBounded, Sequential, Static, Threshold
 from interlace.sampling import Sampler
@@ -89,3 +93,11 @@ def test_bad_settings_are_refused(change: dict[str, Any], message: str) -> None:
 def test_an_unknown_system_is_refused() -> None:
     with pytest.raises(SettingError, match="unknown system 'sadr'; known: acdit, ar, "):
         find("sadr")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_is_opened_as_float32_where_that_is_faster(fast: bool, tmp_path: Path, monkeypatch: Any) -> None:
+    folder = save(Checkpoint(text_network(), family="qwen3"), tmp_path / "model", dtype="bfloat16")
+    monkeypatch.setattr("interlace.model.fast_bfloat16", lambda device: fast)
+    assert load(folder).network.output.weight.dtype == (torch.bfloat16 if fast else torch.float32)
+    assert load(folder, dtype="bfloat16").network.output.weight.dtype == torch.bfloat16

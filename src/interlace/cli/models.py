@@ -18,7 +18,13 @@ OPENING = (
     Setting(
         "system", str, "decode as this system", shown="the one of the model's format", panel="Decoding", short="-s"
     ),
-    Setting("dtype", str, "of the weights: float32, bfloat16 or float16", shown="as stored", panel="Decoding"),
+    Setting(
+        "dtype",
+        str,
+        "of the weights: float32, bfloat16 or float16",
+        shown="as stored; float32 on a slow processor",
+        panel="Decoding",
+    ),
     Setting("device", str, "where it runs: cpu, cuda, cuda:1", shown="cuda if there is one", panel="Decoding"),
 )
 

@@ -24,15 +24,19 @@ def announce(about: dict[str, Any], training: TrainSettings, data: DataSettings)
     """What a run is made of, on stderr, before it begins."""
     import torch
 
+    from ..hardware import fast_bfloat16
     from ..training.state import latest
 
     processes = int(os.environ.get("WORLD_SIZE") or 1)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    auto = "bf16" if fast_bfloat16(device) else "fp32"
+    precision = auto if training.precision == "auto" else training.precision
     found = latest(training.out / "training" / "checkpoints")
     about = about | {
         "data": data.data,
         "tokens per step": f"{training.batch_rows * data.length:,} ({training.batch_rows} rows of {data.length})",
         "steps": training.steps if not training.seconds else f"{training.steps:,}, or {training.seconds:g} s",
-        "on": f"{processes} x {'cuda' if torch.cuda.is_available() else 'cpu'}, {training.precision}",
+        "on": f"{processes} x {device}, {precision}",
         "out": f"{training.out}{f', resumed from {found.name}' if found else ''}",
     }
     facts(about)

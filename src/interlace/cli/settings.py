@@ -28,7 +28,7 @@ TRAINING = (
         ("seconds", float, "end the run after this time, with the rate decayed by it", None),
         ("batch_rows", int, "rows per optimizer step, over all processes", 32),
         ("accumulation", int, "forwards per optimizer step in each process", 1),
-        ("precision", str, "autocast precision", "bf16"),
+        ("precision", str, "autocast precision; auto: bf16 where the device is fast at it", "auto"),
         ("compile", bool, "torch.compile the network", False),
         ("seed", int, "seed of the row order and of all noise", 0),
         ("evaluate_every", int, "steps between held-out evaluations", 250),

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, SettingError
+from ..hardware import fast_bfloat16
 from ..nn import Transformer
 from .batch import Batch, Rows
 from .metrics import Metrics
@@ -140,7 +141,8 @@ def train(
     if metrics is not None:
         metrics.open(step)
     began = time.monotonic() - spent
-    autocast = partial(torch.autocast, accelerator.device.type, torch.bfloat16, settings.precision == "bf16")
+    half = fast_bfloat16(accelerator.device) if settings.precision == "auto" else settings.precision == "bf16"
+    autocast = partial(torch.autocast, accelerator.device.type, torch.bfloat16, half)
 
     def clock() -> float:
         """Seconds spent so far; where they decide, every process reads those of the first."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SettingError
+from .muon import Muon
 
 __all__ = ["learning_rate", "make_optimizers"]
 
@@ -34,11 +35,10 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int, decay: float,
 def make_optimizers(
     parameters: Iterable[tuple[str, Tensor]], name: str, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """"adamw": one AdamW. "muon": Muon for the matrices of the blocks, AdamW for everything else.
+    """ "adamw": one AdamW. "muon": Muon for the matrices of the blocks, AdamW for everything else.
 
-    Every parameter group carries ``scale``, the share of the run's learning rate that it gets. Muon's update is
-    scaled to the root mean square of AdamW's, so one learning rate serves both. Source: Muon (Jordan et al., 2024),
-    scaling (arXiv:2502.16982).
+    Every parameter group carries ``scale``, the share of the run's learning rate that it gets. One learning
+    rate serves both.
     """
     named = [(n, p) for n, p in parameters if p.requires_grad]
     matrices = [p for n, p in named if name == "muon" and "blocks." in n and p.dim() == 2]
@@ -54,7 +54,7 @@ def make_optimizers(
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=fused)]
     if name == "muon":
         group = [{"params": matrices, "weight_decay": weight_decay, "scale": 1.0}]
-        optimizers.append(torch.optim.Muon(group, lr=0.0, momentum=0.95, adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(Muon(group, lr=0.0))
     elif name != "adamw":
         raise SettingError(f"unknown optimizer {name!r}; pass adamw or muon")
     return optimizers

@@ -145,9 +145,7 @@ def on_first(value: Any, accelerator: Any) -> Any:
     return held[0]
 
 
-def from_first(
-    tensors: dict[str, dict[str, Tensor]] | None, accelerator: Any
-) -> Iterator[tuple[str, str, Tensor]]:
+def from_first(tensors: dict[str, dict[str, Tensor]] | None, accelerator: Any) -> Iterator[tuple[str, str, Tensor]]:
     """(group, name, whole tensor) of all that the first process holds, in every process, one at a time."""
     if accelerator.num_processes == 1:
         for group, named in (tensors or {}).items():

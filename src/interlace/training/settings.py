@@ -31,7 +31,9 @@ class TrainSettings(BaseModel):
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     optimizer: Literal["adamw", "muon"] = Field("adamw", description="adamw, or muon for the matrices of the blocks")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights that are saved; 0: none")
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="autocast precision")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="autocast precision; auto: bf16 where the device is fast at it"
+    )
     compile: bool = Field(False, description="torch.compile the network")
     seed: int = Field(0, description="seed of the row order and of all noise")
     evaluate_every: int = Field(250, ge=1, description="steps between held-out evaluations")
