@@ -267,8 +267,11 @@ class _Walk:
             last = max(self.pattern.horizon(u, len(row.levels)) for u in move.units)
             ends.append((last + 1 if self.process.feeds_draft else min(move.units)) * size)
         fed = [self._committable(r) for r in range(len(rows))]  # clean units that this forward sees for good
-        if not self.fuse and self.memory.keeps and self.process.feeds_draft and any(
-            units * size > done for units, done in zip(fed, self.memory.lengths, strict=True)
+        if (
+            not self.fuse
+            and self.memory.keeps
+            and self.process.feeds_draft
+            and any(units * size > done for units, done in zip(fed, self.memory.lengths, strict=True))
         ):
             self._feed([units * size for units in fed], None)
             self._commit(fed)

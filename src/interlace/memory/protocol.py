@@ -37,4 +37,3 @@ class Memory(Protocol):
     def keep(self, rows: list[int]) -> None:
         """Forget all rows but these."""
         ...
-
