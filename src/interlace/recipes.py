@@ -60,7 +60,8 @@ def pretrain(
     model without a ``tokenizer`` gets a byte-level BPE of the corpus' first part (``data.data`` up to the first comma,
     once). ``hooks``: ``probes`` and ``on_log`` of ``interlace.training.loop.train``.
 
-    Raises ``SettingError`` for a ``start`` that has no tokenizer, or beside a ``shape`` or a ``tokenizer``.
+    Raises ``SettingError`` for a ``start`` that has no tokenizer, or beside a ``shape`` or a ``tokenizer``, and for rows
+    longer than the model's positions.
     """
     if start is None:
         checkpoint, tokenizer = _new(training, data, shape or ShapeSettings(), tokenizer)
@@ -68,6 +69,7 @@ def pretrain(
         raise SettingError("a model that is trained further keeps its shape and its tokenizer; pass neither")
     else:
         checkpoint, tokenizer = _opened(start)
+    _fits(data, checkpoint)
     pad = checkpoint.stop_token_ids[0] if checkpoint.stop_token_ids else (checkpoint.pad_token_id or 0)
     options = {"seed": training.seed, "pad_id": pad}
     rows = text_rows(data, tokenizer, "train", **options)
@@ -100,6 +102,13 @@ def _opened(start: str | Path | Model) -> tuple[Checkpoint, Tokenizer]:
     return model.checkpoint, model.checkpoint.tokenizer
 
 
+def _fits(data: DataSettings, checkpoint: Checkpoint) -> None:
+    """Refuse rows with positions that the network does not have, before a GPU meets them."""
+    most = checkpoint.config.max_positions
+    if data.length > most:
+        raise SettingError(f"rows of {data.length} tokens exceed the model's {most} positions; lower length")
+
+
 def adapt(
     base: str | Path | Model,
     training: TrainSettings,
@@ -114,13 +123,14 @@ def adapt(
     The weights start as they are: the mask token takes a free row of the embedding (Qwen3 has some), or one that the
     tokenizer already has for it. ``probes(model)`` are measurements made at every evaluation.
 
-    Raises ``SettingError`` for a system without text objective, a checkpoint without tokenizer, or a vocabulary without
-    a free row for the mask.
+    Raises ``SettingError`` for a system without text objective, a checkpoint without tokenizer, a vocabulary without
+    a free row for the mask, or rows longer than the model's positions.
     """
     chosen = find(system)
     if not isinstance(chosen.settings, TextSettings):
         raise SettingError(f"{system} does not generate text; adapt takes text systems, train the others")
     start, tokenizer = _opened(base)
+    _fits(data, start)
     mask = start.mask_token_id if start.mask_token_id is not None else free_token(start)
     settings = chosen.settings.but(mask_id=mask, block_size=block_size)
     parts = chosen.parts(settings)

@@ -94,15 +94,18 @@ class Rope:
             return scale(s.mscale) / scale(s.mscale_all_dim)
         return scale(1.0)
 
-    def angles(self, positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
+    def angles(
+        self, positions: Tensor, head_dim: int, frequencies: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """cos and signed sin, float32 [..., head_dim], for coordinates [..., axes] (just [...] when there is one axis).
 
         A pair (a, b) turns to (a cos - b sin, b cos + a sin): the sine is negative on the first half of a segment.
+        ``frequencies``: those of ``frequencies(head_dim)``, where they are at hand (on a GPU, copying them waits).
         """
         if self.axes == 1:
             positions = positions.unsqueeze(-1)
         parts = []
-        for axis, frequency in enumerate(self.frequencies(head_dim)):
+        for axis, frequency in enumerate(frequencies or self.frequencies(head_dim)):
             turn = positions[..., axis : axis + 1].float() * frequency.to(positions.device)
             parts += [-turn, turn]
         angle = torch.cat(parts, -1)

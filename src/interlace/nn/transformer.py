@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..attention.kernels import attend
 from ..attention.positions import apply_rope
+from ..errors import SettingError
 from .config import TransformerConfig
 from .moe import MoEMLP
 from .time import LevelEmbedding
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from ..memory.protocol import Memory
 
 __all__ = ["RMSNorm", "Transformer"]
+
+TABLE = 65536
+"""Up to so many positions their cosines and sines are kept in a table (64 MiB for heads of 128)."""
 
 
 class RMSNorm(nn.Module):
@@ -174,8 +178,9 @@ class Transformer(nn.Module):
         self.output = nn.Linear(size, config.vocab_size or config.features, bias=config.features > 0)
         if config.tied and config.vocab_size:
             self.output.weight = self.embed.weight
-        # the table is not a weight: it follows from the config and stays float32 whatever the model is cast to
+        # no weights: they follow from the config and stay float32 whatever the model is cast to
         self._rotation: tuple[Tensor, Tensor] | None = None
+        self._frequencies: list[Tensor] | None = None
 
     def initialise(self, generator: torch.Generator, std: float = 0.02) -> Transformer:
         """Normal(0, std) matrices, residual outputs scaled by 1/sqrt(2 layers), zero biases, zero adaLN and head."""
@@ -192,16 +197,34 @@ class Transformer(nn.Module):
         return self
 
     def rotation(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """cos and sin [rows, 1, n, head_dim] of the positions; read from a table when there is one axis."""
-        rope, dim = self.config.rope, self.config.head_dim
+        """cos and sin [rows, 1, n, head_dim] of the positions.
+
+        Read from a table when there is one axis and the table is small. A model of a million positions would need a
+        gigabyte, so its angles are taken in every call: a few small kernels, the same numbers, and unlike a table that
+        grows they need not know the largest position, for which the GPU would have to be waited for.
+
+        Raises ``SettingError`` for a position that the model does not have, on a CPU, where looking costs nothing.
+        """
+        rope, dim, device = self.config.rope, self.config.head_dim, positions.device
         if rope.axes == 1:
-            if self._rotation is None or self._rotation[0].device != positions.device:
-                every = torch.arange(self.config.max_positions, device=positions.device)
-                self._rotation = rope.angles(every, dim)
+            self._check(positions)
+        if rope.axes == 1 and self.config.max_positions <= TABLE:
+            if self._rotation is None or self._rotation[0].device != device:
+                self._rotation = rope.angles(torch.arange(self.config.max_positions, device=device), dim)
             cos, sin = (table[positions] for table in self._rotation)
         else:
-            cos, sin = rope.angles(positions, dim)
+            if self._frequencies is None or self._frequencies[0].device != device:
+                self._frequencies = [f.to(device) for f in rope.frequencies(dim)]
+            cos, sin = rope.angles(positions, dim, self._frequencies)
         return cos.unsqueeze(1).to(dtype), sin.unsqueeze(1).to(dtype)
+
+    def _check(self, positions: Tensor) -> None:
+        if positions.device.type == "cpu" and positions.numel() and not torch.compiler.is_compiling():
+            largest = int(positions.max())
+            if largest >= self.config.max_positions:
+                raise SettingError(
+                    f"position {largest} is beyond the model's {self.config.max_positions} positions; shorten the row"
+                )
 
     def forward(
         self,
