@@ -468,8 +468,12 @@ def collect(
     prompts: Sequence[Sequence[int] | Tensor],
     length: int | Sequence[int],
     stop: Sequence[int] = (),
+    starts: Sequence[int] | None = None,
 ) -> list[Result]:
-    """Run a stream to its end and return every row: what was generated, cut before the first stop token."""
+    """Run a stream to its end and return every row: what was generated, cut before the first stop token.
+
+    ``starts``: where the content of every row begins, when that is inside the prompt (infilling); else behind it.
+    """
     known = [torch.as_tensor(p) for p in prompts]
     lengths = [length] * len(known) if isinstance(length, int) else list(length)
     pieces: list[list[Event]] = [[] for _ in known]
@@ -477,7 +481,8 @@ def collect(
         if event.clean:
             pieces[event.row].append(event)
     results = []
-    for prompt, more, found in zip(known, lengths, pieces, strict=True):
+    begins = [len(prompt) for prompt in known] if starts is None else starts
+    for prompt, more, begin, found in zip(known, lengths, begins, pieces, strict=True):
         shape = (len(prompt) + more, *(found[0].content.shape[1:] if found else prompt.shape[1:]))
         kind = found[0].content if found else prompt
         row = torch.zeros(shape, dtype=kind.dtype)
@@ -498,7 +503,7 @@ def collect(
             hits = torch.isin(fresh, torch.tensor(list(stop))).nonzero()
             stopped = len(hits) > 0
             end = len(prompt) + int(hits[0]) if stopped else end
-        new = slice(len(prompt), end)
+        new = slice(begin, end)
         forwards = max((event.forwards for event in found), default=0)
         extra = (log_prob[new], order[new]) if details else (None, None)
         results.append(Result(row[new], row[:end], forwards, stopped, *extra))

@@ -114,6 +114,8 @@ class Model:
     def infill(self, prefix: str | Sequence[int], suffix: str | Sequence[int], length: int, **options: Any) -> Result:
         """Fill a gap of ``length`` tokens; ``Result.content`` is the gap, ``Result.row`` prefix, gap and suffix.
 
+        With ``details`` the log-probabilities and the order of reveal are those of the gap.
+
         A model trained suffix first reads suffix, prefix, gap, each token at its true position; up to block_size - 1
         tokens at the far end of the suffix (or of a prefix that has no suffix) are left out so that blocks come out
         whole. Other models keep the order of the text, and see of the suffix what lies in the gap's last block.
@@ -128,15 +130,17 @@ class Model:
         if self.reads_suffix_first and spare <= len(before) + len(after):
             near = after[: max(0, len(after) - spare)]
             context = before[max(0, spare - len(after)) :]
-            order = suffix_first_order(len(context), length, len(near))
-            row = [*near, *context, *gap]
-            filled = collect(self.stream([row], 0, places=[order], **options), [row], 0)[0]
-            content = filled.row[len(near) + len(context) :]
+            places = suffix_first_order(len(context), length, len(near))
+            row, start = [*near, *context, *gap], len(near) + len(context)
+            stream = self.stream([row], 0, places=[places], **options)
         else:
-            row = [*before, *gap, *after]
-            filled = collect(self.stream([row], 0, **options), [row], 0)[0]
-            content = filled.row[len(before) : len(before) + length]
-        return replace(filled, content=content, row=torch.tensor([*before, *content.tolist(), *after]))
+            row, start = [*before, *gap, *after], len(before)
+            stream = self.stream([row], 0, **options)
+        filled = collect(stream, [row], 0, starts=[start])[0]
+        content = filled.content[:length]
+        log_prob, order = (None if detail is None else detail[:length] for detail in (filled.log_prob, filled.order))
+        whole = torch.tensor([*before, *content.tolist(), *after])
+        return replace(filled, content=content, row=whole, log_prob=log_prob, order=order)
 
 
 def load(
