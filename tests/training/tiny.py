@@ -77,11 +77,19 @@ def settings(out: Path, **changes: Any) -> TrainSettings:
     return TrainSettings(**(base | changes))
 
 
-def run(out: Path, objective: str = "next token", probe: bool = False, **changes: Any) -> dict[str, Tensor]:
-    """Train (or resume) and return the weights; the script also leaves them in ``out/final.safetensors``."""
-    held_out = Counting(first=1000)
-    probes = [lambda net: {"embedded": float(net.embed.weight.double().sum())}] if probe else None
-    trained = train(network(), OBJECTIVES[objective], Counting(), settings(out, **changes), held_out, probes)
+def seen(net: Transformer) -> dict[str, float]:
+    """A measurement: the sum of the embedding, and whether the parameters of the blocks are cut over processes."""
+    cut = any(hasattr(p, "device_mesh") for p in net.blocks.parameters())
+    return {"embedded": float(net.embed.weight.double().sum()), "cut": float(cut)}
+
+
+def run(
+    out: Path, objective: str = "next token", probe: bool = False, tied: bool = True, **changes: Any
+) -> dict[str, Tensor]:
+    """Train (or resume) and return the weights."""
+    rows, held_out = Counting(), Counting(first=1000)
+    probes = [seen] if probe else None
+    trained = train(network(tied=tied), OBJECTIVES[objective], rows, settings(out, **changes), held_out, probes)
     return {name: value.detach().clone() for name, value in trained.named_parameters()}
 
 
@@ -93,17 +101,30 @@ def final(out: Path) -> dict[str, Tensor]:
     return load_file(out / "final.safetensors")
 
 
-def main(jobs: Sequence[dict[str, Any]]) -> None:
-    """Runs one after the other, in every process; the first one saves."""
-    for job in jobs:
-        job["out"] = Path(job["out"])
-        weights = run(**job)
-        if os.environ.get("RANK", "0") == "0":
-            save_file(weights, job["out"] / "final.safetensors")
+def no_writing(below: Path) -> None:
+    """From now on, changing a file below the folder is an error in this process."""
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        writes = event == "open" and isinstance(args[1], str) and args[1][0] in "wax"
+        changes = writes or event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
+        if changes and str(args[0]).startswith(str(below)):
+            raise AssertionError(f"{event} {args[0]} in a process that is not the first")
+
+    sys.addaudithook(hook)
+
+
+def main(folder: Path) -> None:
+    """Every run of ``jobs.json``, one after the other; every process leaves its weights of each."""
+    process = int(os.environ.get("RANK", "0"))
+    for index, job in enumerate(json.loads((folder / "jobs.json").read_text())):
+        out = Path(job.pop("out"))
+        if process:
+            no_writing(out)
+        save_file(run(out, **job), folder / f"weights-{index}-{process}.safetensors")
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(json.loads(Path(sys.argv[1]).read_text()))
+    main(Path(sys.argv[1]))
