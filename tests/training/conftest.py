@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-collect_ignore = ["tiny.py", "crashing.py"]  # what tests start as scripts
+collect_ignore = ["tiny.py", "crashing.py", "stopping.py"]  # what tests start as scripts
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ from .parallel import held_back, on_first, start, together, whole, wrap
 from .progress import Progress
 from .settings import TrainSettings
 from .state import Learning, cannot_write, latest, resume, save_state, write_text
+from .stopping import Asked
 
 __all__ = ["Probe", "evaluate", "train"]
 
@@ -101,6 +102,9 @@ def train(
     ``metrics.jsonl`` (one object a line: step, loss, learning rate, gradient norm, tokens per second; ``held_out_*`` at
     evaluations) and ``settings.json``. Only the first process writes. Under FSDP2 the network is cut over the
     processes while it trains, and whole again (on the CPU) at the end.
+
+    SIGINT and SIGTERM, to any process, end the run behind a step: all processes agree on which, a checkpoint is written
+    and ``KeyboardInterrupt`` raised. A second one ends it at once.
 
     Raises ``SettingError`` when the rows cannot be divided over processes and accumulation steps, when the directory
     belongs to a run with other settings or rows, or when the loss or its gradient is not finite; ``CheckpointError``
@@ -174,7 +178,12 @@ def train(
             save_state(folder / "checkpoints", step, tensors, about, settings.keep)
         accelerator.wait_for_everyone()
 
-    with metrics or nullcontext(), Progress(settings.steps, step, settings.seconds, enabled=main) as progress:
+    several = accelerator.num_processes > 1
+    with (
+        metrics or nullcontext(),
+        Progress(settings.steps, step, settings.seconds, enabled=main) as progress,
+        Asked(echo=2.0 if several else 0.0, loud=main) as asked,
+    ):
         last, pace = over(clock()), math.inf
         while not last:
             before = clock()
@@ -182,7 +191,7 @@ def train(
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = rate * group["scale"]
-            done = _step(accelerator, model, rows, settings, step, autocast)
+            done = _step(accelerator, model, rows, settings, step, autocast, asked)
             if not (math.isfinite(done.loss) and math.isfinite(done.norm)):
                 saved = latest(folder / "checkpoints")
                 raise SettingError(
@@ -214,25 +223,34 @@ def train(
                 progress.update(facts, last)
                 if on_log is not None:
                     on_log(facts)
-            if last or step % settings.checkpoint_every == 0:
+            if last or done.asked or step % settings.checkpoint_every == 0:
                 checkpoint()
+            if done.asked and not last:
+                raise KeyboardInterrupt(f"the run ended after step {step}; the same call goes on from there")
     release(average or parameters)
     return network
 
 
 class Done(NamedTuple):
-    """Of a step, over all processes: mean loss, norm of the gradient before clipping, tokens."""
+    """Of a step, over all processes: mean loss, gradient norm before clipping, tokens, whether one was asked to end."""
 
     loss: float
     norm: float
     tokens: int
+    asked: bool
 
 
 def _step(
-    accelerator: Any, model: nn.Module, rows: Rows, settings: TrainSettings, step: int, autocast: Callable[[], Any]
+    accelerator: Any,
+    model: nn.Module,
+    rows: Rows,
+    settings: TrainSettings,
+    step: int,
+    autocast: Callable[[], Any],
+    asked: Asked,
 ) -> Done:
     """Leave the clipped gradient of sum(losses) / sum(counts), over every process and part, in the parameters."""
-    sums = torch.zeros(2, device=accelerator.device)
+    sums = torch.zeros(3, device=accelerator.device)
     tokens = 0
     for part, numbers in enumerate(_numbers(settings, step, accelerator.num_processes, accelerator.process_index)):
         batch = rows.batch(numbers).to(accelerator.device)
@@ -240,16 +258,17 @@ def _step(
             with autocast():
                 total, count = model(batch, settings.seed, step)
             total.backward()
-        sums += torch.stack((total.detach().float(), count.float()))
+        sums[:2] += torch.stack((total.detach().float(), count.float()))
         tokens += batch.document.numel()
-    loss, count = accelerator.reduce(sums, "sum").tolist()
+    sums[2] = bool(asked)
+    loss, count, ending = accelerator.reduce(sums, "sum").tolist()
     count = max(count, 1.0)
     learnt = [p for p in model.parameters() if p.grad is not None]
     for parameter in learnt:
         # wrappers average gradients over processes; undo that, and divide by the tokens of all of them
         parameter.grad.mul_(accelerator.num_processes / count)  # type: ignore[union-attr]
     norm = whole(nn.utils.clip_grad_norm_(learnt, settings.clip))
-    return Done(loss / count, float(norm), tokens * accelerator.num_processes)
+    return Done(loss / count, float(norm), tokens * accelerator.num_processes, ending > 0)
 
 
 def _numbers(settings: TrainSettings, step: int, processes: int, process: int) -> Iterator[range]:
