@@ -14,7 +14,7 @@ import interlace
 
 ROOT = Path(interlace.__file__).parent
 FLOORS = [
-    {"errors"},
+    {"errors", "hardware"},
     {"grid", "sampling"},
     {"attention", "layouts", "schedules", "reveal", "solvers", "processes", "memory", "worlds"},
     {"nn"},
