@@ -170,3 +170,11 @@ def test_pieces_are_whole_lines_of_the_documents() -> None:
         pieces(documents, 10_000)
     with pytest.raises(SettingError):
         pieces(documents, 0)
+
+
+def test_a_line_longer_than_a_piece_is_cut() -> None:
+    """Prose without line ends is text like any other: nothing but a short rest is left out."""
+    line = "".join(f"{i:04d}" for i in range(50))
+    found = pieces([Document("prose", f"head\n{line}\ntail\n")], 5, characters=50)
+    assert sorted(found) == sorted(["head\n", *(line[i : i + 50] for i in range(0, 200, 50))])
+    assert pieces([Document("one", line[:60])], 1, characters=50) == [line[:50]]

@@ -62,6 +62,7 @@ class Likelihood:
 def pieces(documents: Iterable[Document], count: int, characters: int = 1200, seed: int = 0) -> list[str]:
     """``count`` pieces of whole lines, of at most ``characters`` characters, from places spread over the documents.
 
+    A line that is longer is cut into several.
     The choice depends on the text and the seed alone, so models with different tokenizers are given the same bytes.
     Raises ``DataError`` where the documents are too short for so many.
     """
@@ -128,15 +129,18 @@ def likelihood(
 
 
 def _cut(text: str, characters: int) -> list[str]:
-    """Pieces of whole lines; the rest at the end counts when it is half a piece, or all that there is."""
+    """Pieces of whole lines; the rest at the end counts when it is half a piece, or all that there is.
+
+    A line that is longer than a piece (a paragraph of prose) is cut.
+    """
     found, piece = [], ""
     for line in text.splitlines(keepends=True):
-        if piece and len(piece) + len(line) > characters:
-            found.append(piece)
-            piece = ""
-        piece += line
-        if len(piece) > characters:
-            piece = ""  # a line that is longer than a piece
+        for first in range(0, len(line), characters):
+            part = line[first : first + characters]
+            if piece and len(piece) + len(part) > characters:
+                found.append(piece)
+                piece = ""
+            piece += part
     if piece and (2 * len(piece) >= characters or not found):
         found.append(piece)
     return found
