@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class InterlaceError(Exception):
     """A mistake in what was given (a file, a setting, a request), not in the library.
@@ -25,3 +27,16 @@ class DataError(InterlaceError):
 
 class SettingError(InterlaceError, ValueError):
     """A setting outside its range, or two settings that contradict each other."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The remedy for an unknown word: the nearest known one, or else all of them.
+
+    >>> nearest("treshold", ["threshold", "steps"]), nearest("colour", ["threshold", "steps"])
+    ('did you mean threshold?', 'known: threshold, steps')
+    """
+    import difflib
+
+    words = list(known)
+    near = difflib.get_close_matches(word.replace("-", "_"), words, 1, 0.5)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(words)}"

@@ -85,7 +85,7 @@ def test_pictures_of_every_kind(call: Any, tmp_path: Path) -> None:
         (("diagonal:steps=4,window=0,lag=1",), "window is 0; pass 1 or more"),
         (("prefix-bidirectional",), "lacks prefix; write prefix-bidirectional:prefix=1"),
         (("causal:prefix=1",), "prefix=1 is no setting of the pattern causal; it has none"),
-        (("sdar:block=8",), "block: extra inputs are not permitted; known: block_size"),
+        (("sdar:block=8",), "unknown setting 'block'; did you mean block_size?"),
         (("sdar:8",), "'8' is no setting; write name:setting=value"),
         (("sdar:steps=many",), "steps: input should be a valid integer"),
         (("causal", "--units", "0"), "--units, --block-size and --documents are 1 or more"),

@@ -75,7 +75,9 @@ def test_settings_are_changed_by_name_and_none_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"step": 3}, "step: extra inputs are not permitted; known: block_size, mask_id, steps"),
+        ({"treshold": 0.5}, "^unknown setting 'treshold'; did you mean threshold\\?$"),
+        ({"step": 3}, "^unknown setting 'step'; did you mean steps\\?$"),
+        ({"colour": 3}, "^unknown setting 'colour'; known: block_size, mask_id, steps"),
         ({"steps": 0}, "steps: input should be greater than or equal to 1; got 0"),
         ({"block_size": 0}, "block_size: .*; got 0"),
         ({"reveal": "best"}, "reveal: input should be .*; got 'best'"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import tomllib
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ..errors import DataError, SettingError
+from ..errors import DataError, SettingError, nearest
 from .command import Setting
 
 __all__ = ["make", "read", "toml"]
@@ -42,9 +41,7 @@ def read(path: str, settings: Sequence[Setting]) -> dict[str, Any]:
     values = {}
     for key, value in found.items():
         if key not in known:
-            near = difflib.get_close_matches(key.replace("-", "_"), known, 1, 0.5)
-            remedy = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise SettingError(f"{path}: unknown setting {key!r}; {remedy}")
+            raise SettingError(f"{path}: unknown setting {key!r}; {nearest(key, known)}")
         try:
             values[key] = TypeAdapter(known[key].type).validate_python(value)
         except ValidationError as error:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import reveal
 from ..attention.patterns import Pattern
-from ..errors import SettingError
+from ..errors import SettingError, nearest
 from ..grid import Schedule
 from ..layouts import Layout
 from ..processes import Process
@@ -51,9 +51,9 @@ class Settings(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(p) for p in first["loc"]) or "settings"
-            known = ", ".join(type(self).model_fields)
-            hint = f"known: {known}" if first["type"] == "extra_forbidden" else f"got {first['input']!r}"
-            raise SettingError(f"{place}: {first['msg'].lower()}; {hint}") from None
+            if first["type"] == "extra_forbidden":
+                raise SettingError(f"unknown setting {place!r}; {nearest(place, type(self).model_fields)}") from None
+            raise SettingError(f"{place}: {first['msg'].lower()}; got {first['input']!r}") from None
 
 
 class TextSettings(Settings):
