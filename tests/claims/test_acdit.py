@@ -18,6 +18,7 @@ TINY = Budget(
     denoising=2,
     lengths=(16, 32),
     timed=1,
+    patch=8,
     shape=ClipShape(hidden_size=32, num_layers=1, num_heads=2),
     data=ClipData(samples=4, shapes=("circle",), motions=("east",), colours=("red",), speeds=(1.0, 1.0)),
 )
