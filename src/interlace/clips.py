@@ -10,18 +10,21 @@ A clip is [frames, height, width, channels] in [-1, 1]; an image is a clip of on
 from __future__ import annotations
 
 import io
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from .attention.positions import Rope
 from .checkpoints import Checkpoint, save
-from .errors import DataError, SettingError
+from .errors import CheckpointError, DataError, SettingError
+from .generation import Event, collect
 from .guidance import ClassifierFree
 from .layouts import Layout, Squares
 from .model import Model
@@ -32,8 +35,9 @@ from .training.batch import TensorRows
 from .training.loop import train
 from .training.objectives import Objective
 from .training.settings import TrainSettings
+from .training.state import cannot_write, latest, write_text
 from .worlds.digits import digits
-from .worlds.shapes import CLASSES, COLOURS, MOTIONS, SHAPES, Shapes
+from .worlds.shapes import CLASSES, COLOURS, MOTIONS, SHAPES, Shapes, names_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,6 +46,8 @@ __all__ = [
     "ClipData",
     "ClipShape",
     "clips_of",
+    "data_of",
+    "labels_of",
     "sample_clips",
     "to_clips",
     "to_tokens",
@@ -67,6 +73,13 @@ class ClipData(BaseModel):
     @property
     def classes(self) -> int:
         return CLASSES if self.data == "shapes" else 10
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """The classes that occur, by name: digits ``0`` to ``9``, shape and motion such as ``circle-east``."""
+        if self.data == "digits":
+            return {str(label): label for label in range(10)}
+        return {"-".join(names_of(label)): label for label in self.world().labels}
 
     def world(self, frames: int = 16) -> Shapes:
         return Shapes(frames, 16, self.seed, self.shapes, self.motions, self.colours, self.speeds)
@@ -125,14 +138,17 @@ def train_clips(
     system: str = "acdit",
     objective: Callable[[Parts], Objective] | None = None,
     on_log: Callable[[dict[str, Any]], None] | None = None,
+    on_start: Callable[[Model], None] | None = None,
     **settings: Any,
 ) -> Model:
     """Train a new network on clips or images; the finished model lies in ``training.out`` and opens with ``load``.
 
     Height and width in tokens follow from the data and ``patch``; other ``settings`` are those of the system.
-    ``objective`` makes another objective of the system's parts, for comparisons.
+    ``objective`` makes another objective of the system's parts, for comparisons. ``on_start`` is shown the model before
+    the first step.
 
-    Raises ``SettingError`` for a system that does not generate clips, and for a patch that does not divide the data.
+    Raises ``SettingError`` for a system that does not generate clips, for a patch that does not divide the data, and
+    where ``training.out`` holds a run on other clips or of another network.
     """
     data, shape, chosen = data or ClipData(), shape or ClipShape(), find(system)
     if chosen.family == "text":
@@ -151,8 +167,29 @@ def train_clips(
     held_clips, held_labels = clips_of(data, "heldout", training.evaluate_rows, made.frames)
     held_out = TensorRows(to_tokens(parts.layout, held_clips, made), held_labels)
     learnt = parts.objective if objective is None else objective(parts)
+    model = Model(Checkpoint(network, extra=_named(system, made, data)), chosen, made)
+    _claim(training.out / "training", {"system": system} | made.model_dump() | data.model_dump() | shape.model_dump())
+    if on_start is not None:
+        on_start(model)
     train(network, learnt, rows, training, held_out, on_log=on_log)
-    return _finish(Model(Checkpoint(network, extra=_named(system, made)), chosen, made), training.out)
+    return _finish(model, training.out)
+
+
+def data_of(model: Model) -> ClipData | None:
+    """The clips that a model was trained on; None where its config.json does not say."""
+    found = model.checkpoint.extra.get("config", {}).get("data")
+    try:
+        return None if found is None else ClipData(**found)
+    except (TypeError, ValidationError):
+        raise CheckpointError(
+            f"{model.checkpoint.source}/config.json: data is {found!r}, no world of clips; correct the file"
+        ) from None
+
+
+def labels_of(model: Model) -> dict[str, int]:
+    """The labels that a model has learnt, by name; where it does not say on what it was trained, by number."""
+    data = data_of(model)
+    return {str(label): label for label in range(model.network.config.classes)} if data is None else data.labels
 
 
 def _settings_for(defaults: Settings, data: ClipData, given: dict[str, Any]) -> Any:
@@ -186,9 +223,35 @@ def _awake(network: Transformer, generator: torch.Generator) -> Transformer:
     return network
 
 
-def _named(system: str, settings: Settings) -> dict[str, Any]:
-    """What config.json says of the system, so that ``load`` finds it."""
-    return {"config": {"system": system, "settings": settings.model_dump()}}
+def _named(system: str, settings: Settings, data: ClipData) -> dict[str, Any]:
+    """What config.json says of the system, so that ``load`` finds it, and of the data, so that labels have names."""
+    return {"config": {"system": system, "settings": settings.model_dump(), "data": data.model_dump(mode="json")}}
+
+
+def _claim(folder: Path, mine: dict[str, Any]) -> None:
+    """Keep what a run is made of, or check that it is the same: weights of another network or data would be taken."""
+    from accelerate import PartialState
+
+    file, mine = folder / "clips.json", json.loads(json.dumps(mine))
+    if file.exists() and latest(folder / "checkpoints") is not None:
+        try:
+            there = dict(json.loads(file.read_text()))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{file} is damaged ({error}); remove it to resume with these settings") from None
+        free = {"steps", "solver"}  # of sampling alone
+        differing = [k for k in mine if k not in free and there.get(k) != mine[k]]
+        if differing:
+            what = ", ".join(f"{k} {there.get(k)} -> {mine[k]}" for k in differing)
+            raise SettingError(
+                f"{folder.parent} holds a run with other settings ({what}); pass the same settings to resume it, or "
+                "another --out"
+            )
+    if PartialState().is_main_process:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        write_text(file, json.dumps(mine, indent=1))
 
 
 def _finish(model: Model, out: Path) -> Model:
@@ -233,6 +296,7 @@ def sample_clips(
     seed: int = 0,
     at_once: int = 64,
     memory: str = "exact",
+    on_event: Callable[[Event], None] | None = None,
 ) -> Tensor:
     """A clip of every label, float [n, frames, height, width, channels]; clip i is a function of (label, seed + i).
 
@@ -242,41 +306,58 @@ def sample_clips(
         guidance: how much the label counts; 1 takes the network's word, above 1 exaggerates it.
         beginning: known first frames [n, t, height, width, channels], whole units.
         at_once: clips that share a forward. memory: "exact", or "none" to recompute the past at every step.
-    Raises ``SettingError`` as ``generate`` does, and for a number of frames that ends inside a unit.
+        on_event: shown every step of every unit; ``Event.row`` is the number of the clip.
+    Raises ``SettingError`` as ``generate`` does, for a number of frames that ends inside a unit, and for guidance of a
+    network that was never trained without a label.
     """
     if not len(labels):
         raise SettingError("there are no labels; pass one for every clip")
+    if not math.isfinite(guidance):
+        raise SettingError(f"guidance is {guidance}; pass a finite number, 1 for none")
+    if guidance != 1 and getattr(model.settings, "drop_label", 1) == 0:
+        raise SettingError(
+            f"guidance is {guidance:g}, but the model was trained with drop_label 0, so it knows nothing to be guided "
+            "away from; pass 1, or train it with drop_label 0.1"
+        )
     layout, config = model.parts.layout, model.network.config
     whole = layout.length  # type: ignore[attr-defined]
     length = whole
     if frames is not None:
-        length = frames * (whole // getattr(model.settings, "frames", 1))
-        if length % layout.size or (isinstance(layout, Squares) and frames != 1):
+        trained = getattr(model.settings, "frames", 1)
+        length = frames * (whole // trained)
+        if trained == 1 and frames != 1:
+            raise SettingError(f"the model makes images, not clips of {frames} frames; leave frames out")
+        if frames < 1 or length % layout.size:
             raise SettingError(f"{frames} frames are no whole units of {layout}; pass a multiple")
     known = torch.zeros(len(labels), 0, config.features)
     if beginning is not None:
         known = to_tokens(layout, beginning, model.settings)
         length -= known.shape[1]
     guide = None if guidance == 1 else ClassifierFree(guidance, config.classes)
-    options: dict[str, Any] = {"guide": guide, "memory": memory}
+    options: dict[str, Any] = {"guide": guide, "memory": memory, "drafts": on_event is not None}
     made = []
     for first in range(0, len(labels), at_once):
         chosen = list(range(first, min(first + at_once, len(labels))))
-        results = model.complete_all(
-            [known[i] for i in chosen],
-            length,
-            label=[labels[i] for i in chosen],
-            seed=[seed + i for i in chosen],
-            **options,
-        )
-        made += [result.row for result in results]
+        prompts = [known[i] for i in chosen]
+        rows = {"label": [labels[i] for i in chosen], "seed": [seed + i for i in chosen]}
+        events = model.stream(prompts, length, **rows, **options)
+        if on_event is not None:
+            events = _shown(events, first, on_event)
+        made += [result.row for result in collect(events, prompts, length)]
     return to_clips(layout, torch.stack(made), model.settings)
 
 
+def _shown(events: Iterator[Event], first: int, on_event: Callable[[Event], None]) -> Iterator[Event]:
+    """The same events, each shown under the number of its clip, where the first row is that of clip ``first``."""
+    for event in events:
+        on_event(replace(event, row=first + event.row))
+        yield event
+
+
 def write_gif(path: str | Path, clips: Tensor, scale: int = 8, frames_per_second: float = 8.0) -> Path:
-    """Clips [n, frames, height, width, channels] side by side as one animated GIF that repeats for ever."""
-    sheet = _bytes(clips)
-    frames = [_picture(sheet[:, t].unsqueeze(0), scale) for t in range(sheet.shape[1])]
+    """Clips [n, frames, height, width, channels] in a square as one animated GIF that repeats for ever."""
+    sheet = _squared(_bytes(clips))
+    frames = [_picture(sheet[:, :, t], scale) for t in range(sheet.shape[2])]
     buffer = io.BytesIO()
     duration = round(1000 / frames_per_second)
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0)
@@ -287,9 +368,7 @@ def write_grid(path: str | Path, clips: Tensor, scale: int = 4) -> Path:
     """Clips as one PNG: a row each, their frames from left to right; images of one frame are laid out as a square."""
     sheet = _bytes(clips)
     if sheet.shape[1] == 1:
-        across = math.ceil(math.sqrt(len(sheet)))
-        blank = sheet.new_zeros(-len(sheet) % across, *sheet.shape[1:])
-        sheet = torch.cat((sheet, blank)).unflatten(0, (-1, across)).squeeze(2)
+        sheet = _squared(sheet).squeeze(2)
     buffer = io.BytesIO()
     _picture(sheet, scale).save(buffer, "PNG")
     return _write(path, buffer)
@@ -301,6 +380,13 @@ def _bytes(clips: Tensor) -> Tensor:
         raise SettingError(f"clips are {list(clips.shape)}; pass [n, frames, height, width, 1 or 3]")
     values = ((clips.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return values.expand(*values.shape[:-1], 3)
+
+
+def _squared(sheet: Tensor) -> Tensor:
+    """[n, ...] as rows of about as many: [down, across, ...], with black behind the last."""
+    across = math.ceil(math.sqrt(len(sheet)))
+    blank = sheet.new_zeros(-len(sheet) % across, *sheet.shape[1:])
+    return torch.cat((sheet, blank)).unflatten(0, (-1, across))
 
 
 def _picture(sheet: Tensor, scale: int) -> Image:

@@ -169,6 +169,10 @@ def load(
     named = _named(checkpoint)
     chosen = find(system) if system else named[0] if named else of_format(checkpoint.family)
     defaults = named[1] if named and named[0] is chosen else chosen.settings
+    if isinstance(defaults, TextSettings) and checkpoint.config.features:
+        raise SettingError(
+            f"{path} does not generate text, as {chosen.name} does; pass a model of text, or leave the system out"
+        )
     if isinstance(defaults, TextSettings) and chosen.name != "ar":
         if checkpoint.mask_token_id is None:
             raise SettingError(

@@ -60,8 +60,8 @@ def pretrain(
     model without a ``tokenizer`` gets a byte-level BPE of the corpus' first part (``data.data`` up to the first comma,
     once). ``hooks``: ``probes`` and ``on_log`` of ``interlace.training.loop.train``.
 
-    Raises ``SettingError`` for a ``start`` that has no tokenizer, or beside a ``shape`` or a ``tokenizer``, and for rows
-    longer than the model's positions.
+    Raises ``SettingError`` for a ``start`` that has no tokenizer, or beside a ``shape`` or a ``tokenizer``, and for
+    rows longer than the model's positions.
     """
     if start is None:
         checkpoint, tokenizer = _new(training, data, shape or ShapeSettings(), tokenizer)
@@ -128,7 +128,10 @@ def adapt(
     """
     chosen = find(system)
     if not isinstance(chosen.settings, TextSettings):
-        raise SettingError(f"{system} does not generate text; adapt takes text systems, train the others")
+        raise SettingError(
+            f"{system} does not generate text; adapt takes text systems, train the others by interlace train-clips "
+            f"--system {system}"
+        )
     start, tokenizer = _opened(base)
     _fits(data, start)
     mask = start.mask_token_id if start.mask_token_id is not None else free_token(start)

@@ -98,7 +98,7 @@ def test_a_trained_model_goes_on(call: Any, base: str, corpus: Path, tmp_path: P
         (("--out", "OUT", "--shape", "steep"), "--shape: input should be 'constant', 'wsd' or 'cosine'; got 'steep'"),
         (("--out", "OUT", "--data", "nowhere"), "corpus 'nowhere' is not found"),
         (("--out", "OUT", "--model", "nowhere"), "nowhere does not exist; pass a folder"),
-        (("--out", "OUT", "--system", "acdit"), "acdit does not generate text"),
+        (("--out", "OUT", "--system", "acdit"), "train the others by interlace train-clips --system acdit"),
         (("--out", "OUT", "--length", "256"), "rows of 256 tokens exceed the model's 128 positions; lower length"),
         (("--out", "OUT", "--block-size", "7"), "rows of 512 tokens do not hold whole blocks of 7; change length"),
     ],

@@ -87,4 +87,4 @@ def _announce(
         if "hf:" not in data.data:  # a data set is fetched once, by the run
             rows = describe(text_rows(data, start.tokenizer, "train", multiple=block, seed=training.seed))
             about["rows"] = f"{rows['rows']:,} per epoch, {rows['fill']:.0%} text"
-    announce(about, training, data)
+    announce(about, training, data.data, data.length)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from .command import leader
 
-__all__ = ["facts", "print_json", "say", "styled", "table"]
+__all__ = ["bar", "facts", "print_json", "say", "styled", "table"]
 
 
 def say(text: str = "") -> None:
@@ -24,6 +26,30 @@ def facts(about: Mapping[str, Any]) -> None:
     wide = max(map(len, about), default=0)
     for name, value in about.items():
         say(f"{name:<{wide}}  {_cell(value)}")
+
+
+@contextmanager
+def bar(name: str, total: int, every: float = 20.0) -> Iterator[Callable[[], None]]:
+    """Inside, count up to ``total`` by calling what is given: a bar on stderr, or there a line every ``every`` s."""
+    if not sys.stderr.isatty():
+        done, said = 0, time.monotonic()
+
+        def count() -> None:
+            nonlocal done, said
+            done += 1
+            if time.monotonic() - said > every:
+                said = time.monotonic()
+                say(f"{name} {done / total:.0%}")
+
+        yield count
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
+        task = drawn.add_task(name, total=total)
+        yield lambda: drawn.advance(task)
 
 
 def print_json(value: Any) -> None:

@@ -12,7 +12,7 @@ from .command import Setting
 if TYPE_CHECKING:
     from ..model import Model
 
-__all__ = ["OPENING", "open_text_model", "place_of"]
+__all__ = ["OPENING", "open_clip_model", "open_text_model", "place_of"]
 
 OPENING = (
     Setting(
@@ -33,10 +33,34 @@ def open_text_model(
     model: str, system: str | None, dtype: str | None, device: str | None, decoding: Mapping[str, Any]
 ) -> Model:
     """The model, with its decoding settings changed. ``SettingError`` for one that does not generate text."""
+    from ..systems.system import TextSettings
+
+    found = _open(model, system, dtype, device)
+    if not isinstance(found.settings, TextSettings):
+        raise SettingError(
+            f"{model} is a model of the system {found.system.name}, which does not generate text; sample from it by "
+            f"interlace sample --model {model}"
+        )
+    return found.with_(**decoding)
+
+
+def open_clip_model(model: str, dtype: str | None, device: str | None, decoding: Mapping[str, Any]) -> Model:
+    """The model, with its sampling settings changed. ``SettingError`` for one that generates text."""
+    from ..systems.system import TextSettings
+
+    found = _open(model, None, dtype, device)
+    if isinstance(found.settings, TextSettings):
+        raise SettingError(
+            f"{model} is a model of the system {found.system.name}, which generates text; use interlace generate "
+            f"--model {model}"
+        )
+    return found.with_(**decoding)
+
+
+def _open(model: str, system: str | None, dtype: str | None, device: str | None) -> Model:
     import torch
 
     from ..model import load
-    from ..systems.system import TextSettings
 
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -45,10 +69,7 @@ def open_text_model(
     except (RuntimeError, AssertionError) as error:
         why = str(error).splitlines()[0].rstrip(".")
         raise SettingError(f"--device {device} cannot be used ({why}); pass cpu, or leave it out") from None
-    found = load(model, system, dtype, device)
-    if not isinstance(found.settings, TextSettings):
-        raise SettingError(f"{model} is a model of the system {found.system.name}, which does not generate text")
-    return found.with_(**decoding)
+    return load(model, system, dtype, device)
 
 
 def place_of(model: str) -> str | Path:

@@ -15,13 +15,12 @@ from .console import facts, print_json, say
 if TYPE_CHECKING:
     from ..model import Model
     from ..training.settings import TrainSettings
-    from ..training.text import DataSettings
 
 __all__ = ["announce", "finished", "resumable"]
 
 
-def announce(about: dict[str, Any], training: TrainSettings, data: DataSettings) -> None:
-    """What a run is made of, on stderr, before it begins."""
+def announce(about: dict[str, Any], training: TrainSettings, data: str, length: int) -> None:
+    """What a run is made of, on stderr, before it begins. length: tokens of a row."""
     import torch
 
     from ..hardware import fast_bfloat16
@@ -33,8 +32,8 @@ def announce(about: dict[str, Any], training: TrainSettings, data: DataSettings)
     precision = auto if training.precision == "auto" else training.precision
     found = latest(training.out / "training" / "checkpoints")
     about = about | {
-        "data": data.data,
-        "tokens per step": f"{training.batch_rows * data.length:,} ({training.batch_rows} rows of {data.length})",
+        "data": data,
+        "tokens per step": f"{training.batch_rows * length:,} ({training.batch_rows} rows of {length})",
         "steps": training.steps if not training.seconds else f"{training.steps:,}, or {training.seconds:g} s",
         "on": f"{processes} x {device}, {precision}",
         "out": f"{training.out}{f', resumed from {found.name}' if found else ''}",
@@ -66,5 +65,8 @@ def finished(model: Model, training: TrainSettings, as_json: bool) -> None:
         print_json({"out": str(training.out), "system": model.system.name, "block_size": block_size, **last})
         return
     print(f"{training.out} holds the model: {model.system.title}, in the format {model.checkpoint.family}")
+    if model.system.family != "text":
+        say(f"try it    interlace sample --model {training.out}")
+        return
     say(f"try it    interlace generate --model {training.out} 'def area(width, height):'")
     say(f"measure   interlace evaluate {training.out}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .command import Setting
 
-__all__ = ["DATA", "DECODING", "MODEL", "SHAPE", "TRAINING"]
+__all__ = ["CLIPS", "CLIP_DATA", "CLIP_SHAPE", "DATA", "DECODING", "MODEL", "SHAPE", "TRAINING"]
 
 MODEL = Setting("model", str, "a folder, a Hugging Face name, or a bundled model: base, twin", short="-m")
 
@@ -81,6 +81,55 @@ SHAPE = _rows(
     ("num_kv_heads", int, "heads of the keys and values", 2),
     ("head_dim", int, "channels of a head", 64),
     ("max_positions", int, "longest sequence, in tokens", 2048),
+)
+
+_WORLD = tuple(
+    Setting(name, kind, help, default, panel="Data", metavar="X,X,...")
+    for name, kind, help, default in (
+        ("shapes", list[str], "shapes that occur", ["circle", "square", "triangle", "cross"]),
+        (
+            "motions",
+            list[str],
+            "directions that occur",
+            ["east", "southeast", "south", "southwest", "west", "northwest", "north", "northeast"],
+        ),
+        (
+            "colours",
+            list[str],
+            "colours that occur",
+            ["red", "orange", "yellow", "green", "cyan", "blue", "violet", "magenta"],
+        ),
+        ("speeds", list[float], "lowest and highest speed, pixels per frame", [0.8, 1.2]),
+    )
+)
+CLIP_DATA = (
+    *_rows(
+        "Data",
+        ("data", str, "moving shapes 16x16x3, or digits 8x8x1", "shapes"),
+        ("samples", int, "clips of moving shapes that are drawn for training", 4096),
+    ),
+    *_WORLD,
+)
+
+CLIP_SHAPE = _rows(
+    "Network",
+    ("hidden_size", int, "channels between the blocks", 128),
+    ("num_layers", int, "blocks", 4),
+    ("num_heads", int, "heads of the attention", 4),
+)
+
+# Left to the system and to the data where they are not given.
+CLIPS = tuple(
+    Setting(name, type, help, None, shown=shown, panel="System")
+    for name, type, help, shown in (
+        ("frames", int, "frames of a clip", "16; an image is 1"),
+        ("frames_per_unit", int, "frames denoised together", "4; an image is 1"),
+        ("side", int, "tokens along the side of a square of an image; 0: whole frames", "digits 2, shapes 0"),
+        ("patch", int, "pixels along the side of a token", "digits 2, shapes 4"),
+        ("noise", str, "path: flow (straight) or gaussian (DDPM)", "flow"),
+        ("predicts", str, "what the network gives (flow)", "clean"),
+        ("drop_label", float, "chance of the null label in training", "0.1"),
+    )
 )
 
 # Left to the model's system where they are not given: what is shown is what text systems have.

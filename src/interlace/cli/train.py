@@ -27,6 +27,8 @@ def train(model: str | None, json: bool, **settings: Any) -> None:
     interlace adapt. Without --data the corpus is the standard library's source.
     With --model a trained one goes on, in its own shape, tokenizer and format.
 
+    Images and clips are trained by interlace train-clips.
+
     A run that was stopped, killed or that met a full disk goes on when the same
     command is given again.
 
@@ -56,11 +58,12 @@ def train(model: str | None, json: bool, **settings: Any) -> None:
         if start is None:
             with torch.device("meta"):
                 network = Transformer(shape.config(shape.vocab_size))
-            about = {
+            about: dict[str, Any] = {
                 "new model": f"{shape.num_layers} layers of {shape.hidden_size}, vocabulary {shape.vocab_size} (qwen3)"
             }
         else:
             network, about = start.checkpoint.network, {"model": f"{model} ({start.checkpoint.family})"}
-        announce(about | {"parameters": sum(p.numel() for p in network.parameters())}, training, data)
+        about["parameters"] = sum(p.numel() for p in network.parameters())
+        announce(about, training, data.data, data.length)
         trained = pretrain(training, data, shape if start is None else None, start=start)
     finished(trained, training, json)
