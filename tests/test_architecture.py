@@ -121,6 +121,7 @@ def test_parts_do_not_import_each_other_in_a_circle() -> None:
         ("import interlace", ("torch", "numpy", "transformers", "pydantic")),
         ("import interlace.grid, interlace.schedules", ("torch",)),
         ("import interlace.generation, interlace.nn", ("transformers", "matplotlib", "accelerate")),
+        ("import interlace; interlace.load('base')", ("transformers", "matplotlib", "accelerate", "sympy")),
     ],
 )
 def test_what_an_import_does_not_load(statement: str, absent: tuple[str, ...]) -> None:

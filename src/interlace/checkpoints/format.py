@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..attention.positions import Rope
@@ -181,11 +182,8 @@ def load(
     """
     folder = _open(path)
     network = folder.network
-    tied = network.output.weight is network.embed.weight
     network.to(weights.common_dtype(folder.stored) if dtype is None else weights.to_dtype(dtype))
-    network.to_empty(device=device)
-    if tied:  # to_empty parts what is shared
-        network.output.weight = network.embed.weight  # type: ignore[assignment]
+    _allocate(network, device)
     parameters = dict(network.named_parameters())
     with torch.no_grad():
         for name, tensor in weights.read_tensors(folder.stored, folder.pieces):
@@ -333,6 +331,19 @@ def skeleton(config: TransformerConfig) -> Transformer:
     """The network without memory for its weights, on the ``meta`` device."""
     with torch.device("meta"), _NoDraws():  # drawing on "meta" would import the compiler, for seconds
         return Transformer(config)
+
+
+def _allocate(network: Transformer, device: str | torch.device) -> None:
+    """Memory for the weights of a skeleton; what is shared stays so.
+
+    ``Module.to_empty`` parts what is shared, and on a CPU it imports the compiler's algebra, for half a second.
+    """
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for module in network.modules():
+        for name, old in list(module.named_parameters(recurse=False)):
+            if old not in made:
+                made[old] = nn.Parameter(torch.empty(old.shape, dtype=old.dtype, device=device), old.requires_grad)
+            setattr(module, name, made[old])
 
 
 def _pieces(
