@@ -34,13 +34,13 @@ class ShapeSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     vocab_size: int = Field(2048, ge=264, description="size of the byte-level BPE vocabulary")
-    hidden_size: int = Field(384, ge=8)
-    intermediate_size: int = Field(896, ge=8)
-    num_layers: int = Field(4, ge=1)
-    num_heads: int = Field(6, ge=1)
-    num_kv_heads: int = Field(2, ge=1)
-    head_dim: int = Field(64, ge=2)
-    max_positions: int = Field(2048, ge=8)
+    hidden_size: int = Field(384, ge=8, description="channels between the blocks")
+    intermediate_size: int = Field(896, ge=8, description="channels inside a block's MLP")
+    num_layers: int = Field(4, ge=1, description="blocks")
+    num_heads: int = Field(6, ge=1, description="heads of the queries")
+    num_kv_heads: int = Field(2, ge=1, description="heads of the keys and values")
+    head_dim: int = Field(64, ge=2, description="channels of a head")
+    max_positions: int = Field(2048, ge=8, description="longest sequence, in tokens")
 
     def config(self, vocab_size: int) -> TransformerConfig:
         return TransformerConfig(**(self.model_dump() | {"vocab_size": vocab_size, "rope": Rope((10000.0,))}))
