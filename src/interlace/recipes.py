@@ -17,6 +17,7 @@ from .model import Model, load, of_format
 from .nn import Transformer, TransformerConfig
 from .systems import find
 from .systems.system import TextSettings
+from .training.batch import Rows
 from .training.loop import Probe, train
 from .training.settings import TrainSettings
 from .training.text import DataSettings, mixture, text_rows
@@ -116,12 +117,14 @@ def adapt(
     system: str = "sdar",
     block_size: int | None = None,
     probes: Callable[[Model], list[Probe]] | None = None,
+    on_start: Callable[[Model, Rows], None] | None = None,
     **hooks: Any,
 ) -> Model:
     """Adapt a trained autoregressive model into another system; the finished model lies in ``training.out``.
 
     The weights start as they are: the mask token takes a free row of the embedding (Qwen3 has some), or one that the
-    tokenizer already has for it. ``probes(model)`` are measurements made at every evaluation.
+    tokenizer already has for it. ``probes(model)`` are measurements made at every evaluation; ``on_start`` is called
+    with the model that is to be and its rows.
 
     Raises ``SettingError`` for a system without text objective, a checkpoint without tokenizer, a vocabulary without
     a free row for the mask, or rows longer than the model's positions.
@@ -151,6 +154,8 @@ def adapt(
         extra=extra,
     )
     adapted = Model(checkpoint, chosen, settings)
+    if on_start is not None:
+        on_start(adapted, rows)
     watched = None if probes is None else probes(adapted)
     train(start.network, parts.objective, rows, training, held_out, probes=watched, **hooks)
     return _finish(checkpoint, training.out, settings)

@@ -66,6 +66,20 @@ def test_a_model_adapted(call: Any, base: str, corpus: Path, tmp_path: Path) -> 
     assert found["step"] == 2 and found["block_size"] == 8 and found["out"] == str(out)
 
 
+def test_the_corpus_is_read_once(
+    call: Any, base: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To be announced and to be trained on; and once what is held out of it."""
+    from interlace.training import text
+
+    read: list[str] = []
+    mixture = text.mixture
+    monkeypatch.setattr(text, "mixture", lambda data, split: read.append(split) or mixture(data, split))
+    result = call("adapt", "-m", base, "--data", corpus, "--out", tmp_path / "run", *RUN, "--probe-prompts", 0)
+    assert result.exit_code == 0 and read == ["train", "heldout"]
+    assert any(line.startswith("rows ") for line in result.stderr.splitlines())
+
+
 def test_settings_of_another_run_are_refused(call: Any, base: str, corpus: Path, tmp_path: Path) -> None:
     options = ("-m", base, "--data", corpus, "--out", tmp_path / "run", *RUN, "--probe-prompts", 0)
     assert call("adapt", *options).exit_code == 0
@@ -96,11 +110,14 @@ def test_a_trained_model_goes_on(call: Any, base: str, corpus: Path, tmp_path: P
         ((), "--out is missing (directory of the run: checkpoints, metrics and the finished model)"),
         (("--out", "OUT", "--steps", "0"), "--steps: input should be greater than or equal to 1; got 0"),
         (("--out", "OUT", "--shape", "steep"), "--shape: input should be 'constant', 'wsd' or 'cosine'; got 'steep'"),
-        (("--out", "OUT", "--data", "nowhere"), "corpus 'nowhere' is not found"),
+        (("--out", "OUT", "--length", "64", "--data", "nowhere"), "corpus 'nowhere' is not found"),
         (("--out", "OUT", "--model", "nowhere"), "nowhere does not exist; pass a folder"),
         (("--out", "OUT", "--system", "acdit"), "train the others by interlace train-clips --system acdit"),
         (("--out", "OUT", "--length", "256"), "rows of 256 tokens exceed the model's 128 positions; lower length"),
-        (("--out", "OUT", "--block-size", "7"), "rows of 512 tokens do not hold whole blocks of 7; change length"),
+        (
+            ("--out", "OUT", "--length", "64", "--block-size", "7"),
+            "rows of 64 tokens do not hold whole blocks of 7; change length",
+        ),
     ],
 )
 def test_runs_that_cannot_be(options: tuple[str, ...], said: str, call: Any, base: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from .settings import DATA, MODEL, TRAINING
 
 if TYPE_CHECKING:
     from ..model import Model
+    from ..training.batch import Rows
     from ..training.settings import TrainSettings
     from ..training.text import DataSettings
 
@@ -59,32 +60,28 @@ def adapt(model: str, system: str, block_size: int | None, probe_prompts: int, j
 
         base = load(model, system="ar", dtype=torch.float32)
         data = data.model_copy(update={"cache": data.cache or training.out / "training" / "tokens"})
-        if leader():
-            _announce(model, base, system, block_size, training, data)
-        adapted = run(base, training, data, system, block_size, probes(data, probe_prompts, training.seed))
+        family = base.checkpoint.family
+
+        def on_start(becoming: Model, rows: Rows) -> None:
+            if leader():
+                _announce(f"{model} ({family})", becoming, rows, training, data)
+
+        measured = probes(data, probe_prompts, training.seed)
+        adapted = run(base, training, data, system, block_size, measured, on_start)
     finished(adapted, training, json)
 
 
-def _announce(
-    name: str, base: Model, system: str, block_size: int | None, training: TrainSettings, data: DataSettings
-) -> None:
+def _announce(base: str, model: Model, rows: Rows, training: TrainSettings, data: DataSettings) -> None:
     """What starts, what it becomes, and on how much text."""
-    from ..recipes import free_token
-    from ..systems import find
-    from ..training.text import describe, text_rows
+    from ..training.text import describe
 
-    start, chosen = base.checkpoint, find(system)
-    block = block_size or getattr(chosen.settings, "block_size", None)
-    about: dict[str, Any] = {
-        "base": f"{name} ({start.family})",
-        "parameters": sum(p.numel() for p in start.network.parameters()),
-        "system": f"{chosen.title}, {chosen.paper}",
-        "block_size": block,
+    made, mask, text = model.checkpoint, model.checkpoint.mask_token_id, describe(rows)
+    about = {
+        "base": base,
+        "parameters": sum(p.numel() for p in made.network.parameters()),
+        "system": f"{model.system.title}, {model.system.paper}",
+        "block_size": made.block_size,
+        "mask token": f"{model.tokenizer.id_to_token(mask)}, id {mask}",
+        "rows": f"{text['rows']:,} per epoch, {text['fill']:.0%} text",
     }
-    if start.tokenizer is not None and block is not None:
-        mask = start.mask_token_id if start.mask_token_id is not None else free_token(start)
-        about["mask token"] = f"{start.tokenizer.id_to_token(mask)}, id {mask}"
-        if "hf:" not in data.data:  # a data set is fetched once, by the run
-            rows = describe(text_rows(data, start.tokenizer, "train", multiple=block, seed=training.seed))
-            about["rows"] = f"{rows['rows']:,} per epoch, {rows['fill']:.0%} text"
     announce(about, training, data.data, data.length)
