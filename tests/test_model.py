@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from interlace.checkpoints import Checkpoint
-from interlace.model import Model
+from interlace.model import BUNDLED, Model, locate
 from interlace.nn import Transformer, TransformerConfig
 from interlace.systems import find
 
@@ -58,3 +59,13 @@ def test_the_details_of_a_gap_are_those_of_its_events(plain: Model) -> None:
         assert event.log_prob is not None
         expected |= {event.start + i: float(value) for i, value in enumerate(event.log_prob)}
     assert found.log_prob is not None and found.log_prob.tolist() == [expected[i] for i in range(3, 7)]
+
+
+def test_a_bundled_model_is_found_by_its_name_unless_a_folder_here_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert locate("base") == BUNDLED / "base" and locate(Path("twin")) == BUNDLED / "twin"
+    assert locate("somewhere/base") == "somewhere/base"
+    (tmp_path / "base").mkdir()
+    assert locate("base") == "base"

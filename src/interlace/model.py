@@ -20,7 +20,7 @@ from .systems.system import Settings, TextSettings
 from .training.suffix_first import suffix_first_order
 from .worlds.tokenizer import encode
 
-__all__ = ["BUNDLED", "Model", "load"]
+__all__ = ["BUNDLED", "Model", "load", "locate"]
 
 BUNDLED = Path(__file__).parent / "models"
 
@@ -143,6 +143,16 @@ class Model:
         return replace(filled, content=content, row=whole, log_prob=log_prob, order=order)
 
 
+def locate(name: str | Path) -> str | Path:
+    """The folder of a bundled model, unless a file of that name is here; every other name as it is.
+
+    >>> locate("twin").name, locate("Qwen/Qwen3-0.6B")
+    ('twin', 'Qwen/Qwen3-0.6B')
+    """
+    bundled = BUNDLED / name
+    return bundled if str(name) in ("base", "twin") and bundled.is_dir() and not Path(name).exists() else name
+
+
 def load(
     path: str | Path,
     system: str | None = None,
@@ -159,10 +169,7 @@ def load(
 
     Raises ``CheckpointError`` and ``SettingError``.
     """
-    name = str(path)
-    folder = BUNDLED / name
-    source = folder if name in ("base", "twin") and folder.is_dir() and not Path(name).exists() else path
-    checkpoint = load_checkpoint(source, dtype, device)
+    checkpoint = load_checkpoint(locate(path), dtype, device)
     if dtype is None and next(checkpoint.network.parameters()).dtype == torch.bfloat16 and not fast_bfloat16(device):
         checkpoint.network.float()
     checkpoint.network.eval()

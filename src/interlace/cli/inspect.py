@@ -6,7 +6,6 @@ from dataclasses import asdict
 
 from .command import Setting, command
 from .console import print_json
-from .models import place_of
 
 
 @command(
@@ -23,8 +22,9 @@ def inspect(path: str, json: bool) -> None:
       interlace inspect Qwen/Qwen3-0.6B --json
     """
     from ..checkpoints import summary
+    from ..model import locate
 
-    found = summary(place_of(path))
+    found = summary(locate(path))
     if json:
         print_json(asdict(found))
     else:

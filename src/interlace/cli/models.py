@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
@@ -12,7 +11,7 @@ from .command import Setting
 if TYPE_CHECKING:
     from ..model import Model
 
-__all__ = ["OPENING", "open_clip_model", "open_text_model", "place_of"]
+__all__ = ["OPENING", "open_clip_model", "open_text_model"]
 
 OPENING = (
     Setting(
@@ -70,11 +69,3 @@ def _open(model: str, system: str | None, dtype: str | None, device: str | None)
         why = str(error).splitlines()[0].rstrip(".")
         raise SettingError(f"--device {device} cannot be used ({why}); pass cpu, or leave it out") from None
     return load(model, system, dtype, device)
-
-
-def place_of(model: str) -> str | Path:
-    """The folder of a bundled model; every other name as it is."""
-    from ..model import BUNDLED
-
-    bundled = BUNDLED / model
-    return bundled if model in ("base", "twin") and bundled.is_dir() and not Path(model).exists() else model
