@@ -39,7 +39,8 @@ class Completions:
 
     parse_rate: share of completions that are Python where they continue their prompt (``completion_parses``).
     tokens_per_forward: tokens / forwards, both summed over rows; the fused commits are in it. tokens_per_second: tokens
-    over the wall clock, at ``at_once`` rows per batch. settings: of the model's decoding.
+    over the wall clock, at ``at_once`` rows per batch, or of the first ``alone`` prompts one at a time. settings: of
+    the model's decoding.
     """
 
     records: tuple[Completion, ...]
@@ -48,6 +49,7 @@ class Completions:
     at_once: int
     seed: int
     settings: dict[str, Any]
+    alone: int = 0
 
     @property
     def count(self) -> int:
@@ -75,8 +77,13 @@ class Completions:
         return self.tokens / max(1, self.forwards)
 
     @property
+    def timed(self) -> int:
+        """How many prompts the speed is measured on: the first ``alone``, or all."""
+        return self.alone or self.count
+
+    @property
     def tokens_per_second(self) -> float:
-        return self.tokens / max(1e-9, self.seconds)
+        return sum(r.tokens for r in self.records[: self.timed]) / max(1e-9, self.seconds)
 
 
 def whole(model: Model, prompt: int, length: int) -> int:
@@ -97,28 +104,32 @@ def complete(
     seed: int = 0,
     details: bool = False,
     progress: bool = False,
+    alone: int = 0,
 ) -> Completions:
     """Let the model go on with every prompt for ``length`` tokens, ``at_once`` prompts in a batch.
 
     A completion ends with a whole block (``whole``): tokens that are computed are counted.
-    The rows of a batch do not see each other: apart from the time, ``at_once`` changes nothing. One short batch of the
-    same shape runs before the clock starts.
+    The rows of a batch do not see each other: apart from the time, ``at_once`` changes nothing. With
+    ``alone`` the first prompts run one at a time, and the speed is theirs: that of a single user, at the cost of a few
+    prompts. One short batch of the same shape runs before the clock starts.
 
     >>> complete(model, code_prompts(standard_library("heldout"), 32, model.tokenizer, 128))    # doctest: +SKIP
     """
-    if length < 1 or at_once < 1:
-        raise SettingError(f"length {length}, at_once {at_once}; pass 1 or more of both")
+    if length < 1 or at_once < 1 or alone < 0:
+        raise SettingError(f"length {length}, at_once {at_once}, alone {alone}; pass 1, 1, 0 or more")
     ids = [model.encode(prompt.text) for prompt in prompts]
     lengths = [whole(model, len(prompt), length) for prompt in ids]
+    alone = min(alone, len(ids))
+    batches = [slice(i, i + 1) for i in range(alone)]
+    batches += [slice(i, i + at_once) for i in range(alone, len(ids), at_once)]
     if ids:
-        model.complete_all(ids[:at_once], min(length, 2 * model.parts.layout.size), seed=seed)
+        model.complete_all(ids[batches[0]], min(length, 2 * model.parts.layout.size), seed=seed)
     records: list[Completion] = []
     seconds = 0.0
-    for first in watched(range(0, len(ids), at_once), -(-len(ids) // at_once), "completions", progress):
-        some = slice(first, first + at_once)
+    for some in watched(batches, len(batches), "completions", progress):
         began = time.perf_counter()
         results = model.complete_all(ids[some], lengths[some], seed=seed, details=details)
-        seconds += time.perf_counter() - began
+        seconds += time.perf_counter() - began if not alone or len(records) < alone else 0.0
         for prompt, result in zip(prompts[some], results, strict=True):
             text = model.text(result.content)
             parses = completion_parses(prompt.text, text)
@@ -126,4 +137,4 @@ def complete(
             records.append(
                 Completion(prompt.name, prompt.text, text, parses, tokens, result.forwards, result.stopped, result)
             )
-    return Completions(tuple(records), seconds, length, at_once, seed, model.settings.model_dump())
+    return Completions(tuple(records), seconds, length, at_once, seed, model.settings.model_dump(), alone)

@@ -56,8 +56,10 @@ def frontier(
     seed: int = 0,
     details: bool = False,
     progress: bool = False,
+    alone: int = 0,
 ) -> list[Point]:
     """A point for every threshold, in the order given; an autoregressive model has one point and no threshold.
+    ``length``, ``at_once``, ``alone``: as of ``complete``.
 
     >>> [(p.threshold, p.tokens_per_forward) for p in frontier(model, prompts)]    # doctest: +SKIP
     """
@@ -65,6 +67,6 @@ def frontier(
     points = []
     for threshold in watched(chosen, len(chosen), "thresholds", progress):
         changed = model.with_(threshold=threshold)
-        completions = complete(changed, prompts, length, at_once, seed, details)
+        completions = complete(changed, prompts, length, at_once, seed, details, alone=alone)
         points.append(Point(threshold, completions, infill(changed, cases, seed) if cases else None))
     return points

@@ -25,8 +25,11 @@ from .settings import QuickstartSettings
 __all__ = ["adapting"]
 
 SHOWN = {"bound": "held-out bound, nats per token", "tokens_per_forward": "tokens per forward"}
-PIECES, DRAWS, PROMPTS, LENGTH = 12, 2, 6, 32
+PIECES, DRAWS, PROMPTS, LENGTH = 8, 1, 4, 24
 """Of a probe: held-out pieces and draws for the bound, prompts and their length for the tokens per forward."""
+
+PROBES = 4
+"""Probes after the first, evenly in time: on a slow machine, too, most of the time is left for the training."""
 
 
 def adapting(
@@ -55,6 +58,16 @@ def adapting(
             "tokens_per_forward": speed.tokens_per_forward,
         }
 
+    due = [settings.seconds * (n + 1) / PROBES for n in range(PROBES)]
+
+    def when_due(model: Model) -> dict[str, float]:
+        now = time.monotonic() - began
+        if now < due[0]:
+            return {}
+        while len(due) > 1 and now >= due[0]:
+            due.pop(0)
+        return measure(model)
+
     def watch(model: Model) -> list[Any]:
         """Measure before the first step, start the clock, and give the loop what to measure at every evaluation."""
         nonlocal began
@@ -65,7 +78,7 @@ def adapting(
         began = time.monotonic()
         view.start(first)
         probes.append({"seconds": 0.0, "step": 0.0} | first)
-        return [lambda network: measure(model)]
+        return [lambda network: when_due(model)]
 
     def log(facts: dict[str, Any]) -> None:
         here = {"seconds": time.monotonic() - began, "step": float(facts["step"])}
@@ -86,7 +99,7 @@ def adapting(
             weight_decay=0.05,
             optimizer="muon",
             seed=settings.seed,
-            evaluate_every=20,
+            evaluate_every=4,
             evaluate_rows=1,  # the probes measure more
             checkpoint_every=1_000_000,
         )

@@ -86,7 +86,7 @@ class Demo:
                 "held_out": "files of the standard library that no training has seen",
                 "prompts": self.prompts,
                 "length": self.length,
-                "at_once": 1,
+                "timed_alone": self.contestants[0].points[0].completions.timed,
                 "dtype": "float32",
                 "threshold": self.threshold,
                 "holes": len(self.cases),

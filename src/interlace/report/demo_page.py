@@ -55,7 +55,7 @@ def _models(demo: Demo) -> str:
             ("held-out cost", f"{sign}{cost.nats:.3f} nats per token", f"{cost.kind}, ± {cost.standard_error:.3f}"),
             ("per byte", f"{sign}{cost.bits_per_byte:.3f} bits", ""),
             ("completions that parse", f"{point.parse_rate:.0%}", f"95%: {low:.0%} to {high:.0%}"),
-            ("tokens per second", f"{point.tokens_per_second:,.0f}", "one prompt at a time"),
+            ("tokens per second", f"{point.tokens_per_second:,.0f}", f"of the first {point.completions.timed} prompts"),
             (
                 "holes filled exactly",
                 f"{c.fillings.exact_match():.0%}",
@@ -140,7 +140,7 @@ def _how(demo: Demo) -> str:
         ),
         (
             "tokens per second",
-            "wall clock, one prompt at a time, float32, after a short warm-up; the prompt is included.",
+            "wall clock of the first prompts, one at a time, float32, after a short warm-up; the prompt is included.",
         ),
         ("filled exactly", "the filling is what was cut out, apart from spaces at line ends; its length is given."),
         ("tokens right", "tokens of the fillings that are what stood at their place."),
