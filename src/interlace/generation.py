@@ -118,7 +118,9 @@ def generate(
 
     Args:
         prompts: one per row: token ids (``OPEN`` = -1 marks tokens to infill), or features [n, d] of known units.
-        length: tokens to generate behind the prompt, one number or one per row; 0 only fills what is open.
+        length: tokens to generate behind the prompt, one number or one per row; 0 only fills what is open. The last
+            unit is denoised whole, as it was trained and published: a length that ends inside it costs the same
+            forwards as one that ends with it, and what is behind the length is cut off.
         layout, process, schedule, pattern: the system (see ``interlace.systems``).
         memory: "exact" (keys and values kept) or "none" (everything recomputed; the reference).
         stop: token ids that end a row, after the unit in which they appear behind the prompt.
