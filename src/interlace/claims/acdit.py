@@ -22,6 +22,7 @@ from ..model import Model
 from ..systems import Parts
 from ..training.objectives import Objective
 from ..training.one_copy import OneCopyLoss, ToldClean
+from ..training.parallel import start
 from ..training.settings import TrainSettings
 from ..worlds.shapes import features, valid, verify
 from .protocol import Arm, Findings, Say
@@ -177,6 +178,7 @@ class _Check:
         )
         d = b.data
         size = sum(p.numel() for p in model.network.parameters())
+        precision = TrainSettings(out=self.folder).autocast(start().device)
         return Findings(
             arms=arms,
             baseline=ONE,
@@ -190,7 +192,7 @@ class _Check:
             f"{len(d.motions)} motions, {len(d.colours)} colours, speed {d.speeds[0]:g} to {d.speeds[1]:g} pixels per "
             f"frame, patch {b.patch}; {b.shape.num_layers} layers, width {b.shape.hidden_size}, {size / 1e6:.2f} M "
             f"parameters; flow matching that predicts the clean clip, {b.denoising} steps of DPM-Solver++(2M) a unit, "
-            f"no guidance; {b.rows} clips a step, Muon {b.learning_rate}, averaged weights, bf16; rollouts of "
+            f"no guidance; {b.rows} clips a step, Muon {b.learning_rate}, averaged weights, {precision}; rollouts of "
             f"{b.together} clips side by side with {b.timed} steps per unit",
             seeds=[self.seed],
         )

@@ -20,6 +20,7 @@ from ..generation import collect, generate
 from ..nn import Transformer, TransformerConfig
 from ..systems import Parts, find
 from ..training.loop import train
+from ..training.parallel import start
 from ..training.settings import TrainSettings
 from ..training.text import DataSettings, text_rows
 from ..worlds.additions import Additions
@@ -179,6 +180,7 @@ class _Check:
             f"±{error:.0%} at worst."
         )
         size = sum(p.numel() for p in self.network().parameters())
+        precision = TrainSettings(out=self.folder).autocast(start().device)
         return Findings(
             arms=arms,
             baseline="AR continued",
@@ -191,7 +193,7 @@ class _Check:
             why=why,
             setting=f"3-digit additions with written carries, a token per character; {b.num_layers} layers, width "
             f"{b.hidden_size}, {size / 1e6:.2f} M parameters; block_size {b.block_size}; {b.rows} rows of {b.length} "
-            f"tokens a step, Muon {b.learning_rate}, bf16",
+            f"tokens a step, Muon {b.learning_rate}, {precision}",
             seeds=[self.seed],
         )
 

@@ -23,19 +23,16 @@ def announce(about: dict[str, Any], training: TrainSettings, data: str, length: 
     """What a run is made of, on stderr, before it begins. length: tokens of a row."""
     import torch
 
-    from ..hardware import fast_bfloat16
     from ..training.state import latest
 
     processes = int(os.environ.get("WORLD_SIZE") or 1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    auto = "bf16" if fast_bfloat16(device) else "fp32"
-    precision = auto if training.precision == "auto" else training.precision
     found = latest(training.out / "training" / "checkpoints")
     about = about | {
         "data": data,
         "tokens per step": f"{training.batch_rows * length:,} ({training.batch_rows} rows of {length})",
         "steps": training.steps if not training.seconds else f"{training.steps:,}, or {training.seconds:g} s",
-        "on": f"{processes} x {device}, {precision}",
+        "on": f"{processes} x {device}, {training.autocast(device)}",
         "out": f"{training.out}{f', resumed from {found.name}' if found else ''}",
     }
     facts(about)

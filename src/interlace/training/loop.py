@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, SettingError
-from ..hardware import fast_bfloat16
 from ..nn import Transformer
 from .batch import Batch, Rows
 from .metrics import Metrics
@@ -145,7 +144,7 @@ def train(
     if metrics is not None:
         metrics.open(step)
     began = time.monotonic() - spent
-    half = fast_bfloat16(accelerator.device) if settings.precision == "auto" else settings.precision == "bf16"
+    half = settings.autocast(accelerator.device) == "bf16"
     autocast = partial(torch.autocast, accelerator.device.type, torch.bfloat16, half)
 
     def clock() -> float:

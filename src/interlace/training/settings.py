@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
+
+from ..hardware import fast_bfloat16
 
 __all__ = ["TrainSettings"]
 
@@ -42,3 +45,7 @@ class TrainSettings(BaseModel):
     keep: int = Field(2, ge=1, description="checkpoints kept")
     seconds: float | None = Field(None, gt=0, description="end the run after this time, with the rate decayed by it")
     tensorboard: bool = Field(False, description="also write TensorBoard events")
+
+    def autocast(self, device: str | torch.device) -> str:
+        """``precision`` as it is on a device: bf16 or fp32."""
+        return self.precision if self.precision != "auto" else "bf16" if fast_bfloat16(device) else "fp32"
