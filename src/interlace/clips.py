@@ -34,6 +34,7 @@ from .systems.system import Settings
 from .training.batch import TensorRows
 from .training.loop import train
 from .training.objectives import Objective
+from .training.parallel import start
 from .training.settings import TrainSettings
 from .training.state import cannot_write, latest, write_text
 from .worlds.digits import digits
@@ -168,10 +169,12 @@ def train_clips(
     held_out = TensorRows(to_tokens(parts.layout, held_clips, made), held_labels)
     learnt = parts.objective if objective is None else objective(parts)
     model = Model(Checkpoint(network, extra=_named(system, made, data)), chosen, made)
-    _claim(training.out / "training", {"system": system} | made.model_dump() | data.model_dump() | shape.model_dump())
+    accelerator = start()
+    about = {"system": system} | made.model_dump() | data.model_dump() | shape.model_dump()
+    _claim(training.out / "training", about, accelerator.is_main_process)
     if on_start is not None:
         on_start(model)
-    train(network, learnt, rows, training, held_out, on_log=on_log)
+    train(network, learnt, rows, training, held_out, on_log=on_log, accelerator=accelerator)
     return _finish(model, training.out)
 
 
@@ -228,10 +231,8 @@ def _named(system: str, settings: Settings, data: ClipData) -> dict[str, Any]:
     return {"config": {"system": system, "settings": settings.model_dump(), "data": data.model_dump(mode="json")}}
 
 
-def _claim(folder: Path, mine: dict[str, Any]) -> None:
+def _claim(folder: Path, mine: dict[str, Any], main: bool) -> None:
     """Keep what a run is made of, or check that it is the same: weights of another network or data would be taken."""
-    from accelerate import PartialState
-
     file, mine = folder / "clips.json", json.loads(json.dumps(mine))
     if file.exists() and latest(folder / "checkpoints") is not None:
         try:
@@ -246,7 +247,7 @@ def _claim(folder: Path, mine: dict[str, Any]) -> None:
                 f"{folder.parent} holds a run with other settings ({what}); pass the same settings to resume it, or "
                 "another --out"
             )
-    if PartialState().is_main_process:
+    if main:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
