@@ -182,8 +182,8 @@ class _Check:
         why = (
             f"Of {b.judged} clips a verifier accepts {good(ONE):.0%} with 1 unit, {good(FOUR):.0%} with 4, "
             f"{good(SIXTEEN):.0%} with 16 and {good(NOISY):.0%} with 4 and noisy context (Fréchet distances "
-            f"{distances}); behind a true first unit, {given(FOUR):.0%} of 4, {given(NOISY):.0%} with noisy context. At "
-            f"{longest} frames recomputing the past takes {ratio:.1f} times as long as keeping its keys, denoising "
+            f"{distances}); behind a true first unit, {given(FOUR):.0%} of 4, {given(NOISY):.0%} with noisy context. "
+            f"At {longest} frames recomputing the past takes {ratio:.1f} times as long as keeping its keys, denoising "
             f"all frames together {beside:.1f} times. One seed, {b.steps} steps, an easy world."
         )
         d = b.data

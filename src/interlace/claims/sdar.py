@@ -181,8 +181,8 @@ class _Check:
             f"Greedy, one token a step, the adapted model answers {adapted:.1%} of {b.problems} unseen additions, "
             f"autoregression continued for as many steps {continued:.1%}, and block diffusion from random weights with "
             f"the work of both stages {scratch:.1%}; at threshold 0.9 the adapted model keeps {fast:.1%} at "
-            f"{speed:.2f} tokens per forward (every forward is a denoising step, commits ride along). One seed; a share is sure to "
-            f"about ±{error:.0%} at worst."
+            f"{speed:.2f} tokens per forward (every forward is a denoising step, commits ride along). One seed; a "
+            f"share is sure to about ±{error:.0%} at worst."
         )
         size = sum(p.numel() for p in self.network().parameters())
         precision = TrainSettings(out=self.folder).autocast(start().device)
