@@ -1,7 +1,7 @@
-"""How attention is computed: SDPA with a dense mask anywhere, FlexAttention with a block mask on CUDA.
+"""How attention is computed: SDPA with a dense mask anywhere, FlexAttention with a block mask on CUDA, tiles on a CPU.
 
-Both take the same predicate. FlexAttention skips the blocks that a pattern leaves empty, which halves the work of a
-two-copy row; it has no backward pass on a CPU, so there (and in tests) the dense mask is used.
+All take the same predicate. FlexAttention skips the blocks that a pattern leaves empty, which halves the work of a
+two-copy row; it has no backward pass on a CPU, so there long rows are cut into tiles, and short ones use one mask.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .patterns import Pattern, Tags, dense
+from .tiles import TILE, Tiles, attend_tiles, cut
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["attend", "make_mask"]
 
 
-def make_mask(pattern: Pattern, tags: Tags, kernel: str = "auto") -> Tensor | BlockMask:
-    """The mask of a training row: tags [rows, n] -> a boolean [rows, 1, n, n], or a ``BlockMask`` on CUDA.
+def make_mask(pattern: Pattern, tags: Tags, kernel: str = "auto") -> Tensor | BlockMask | Tiles:
+    """The mask of a training row: tags [rows, n] -> a boolean [rows, 1, n, n], as it is or in another kernel's form.
 
-    ``kernel`` is ``"auto"`` (flex on CUDA, dense elsewhere), ``"dense"`` or ``"flex"``. A padding token sees itself
-    only, so that its softmax is defined.
+    ``kernel`` is ``"dense"``, ``"flex"``, ``"tiles"`` or ``"auto"``: flex on CUDA, tiles for long rows on a CPU, else
+    dense. A padding token sees itself only, so that its softmax is defined.
     """
     device = tags.index.device
     if kernel == "flex" or (kernel == "auto" and device.type == "cuda"):
@@ -39,8 +40,11 @@ def make_mask(pattern: Pattern, tags: Tags, kernel: str = "auto") -> Tensor | Bl
 
         return create_block_mask(visible, rows, None, n, n, device=str(device))
     mask = dense(pattern, tags)
-    mask |= torch.eye(mask.shape[-1], dtype=torch.bool, device=device)
-    return mask.unsqueeze(1)
+    n = mask.shape[-1]
+    mask |= torch.eye(n, dtype=torch.bool, device=device)
+    # of fewer tiles, none or hardly any is empty
+    long = device.type == "cpu" and n >= 4 * TILE
+    return cut(mask.unsqueeze(1)) if kernel == "tiles" or (kernel == "auto" and long) else mask.unsqueeze(1)
 
 
 @cache
@@ -50,12 +54,14 @@ def _flex() -> Any:
     return torch.compile(flex_attention, dynamic=False) if torch.cuda.is_available() else flex_attention
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | BlockMask | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | BlockMask | Tiles | None) -> Tensor:
     """softmax(q k^T / sqrt(d)) v where the mask allows; q [rows, heads, n, d], k and v [rows, kv_heads, m, d].
 
-    ``mask`` is a boolean tensor that broadcasts to [rows, heads, n, m] (True = may see), a ``BlockMask``, or
-    ``None``: everything is visible. Heads of q share the heads of k and v in groups (GQA).
+    ``mask`` is a boolean tensor that broadcasts to [rows, heads, n, m] (True = may see), a ``BlockMask``,
+    ``Tiles``, or ``None``: everything is visible. Heads of q share the heads of k and v in groups (GQA).
     """
+    if isinstance(mask, Tiles):
+        return attend_tiles(q, k, v, mask)
     if mask is not None and not isinstance(mask, Tensor):
         return _flex()(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
     rows, heads, n, d = q.shape

@@ -23,6 +23,7 @@ from .time import LevelEmbedding
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
+    from ..attention.tiles import Tiles
     from ..memory.protocol import Memory
 
 __all__ = ["RMSNorm", "Transformer"]
@@ -68,7 +69,7 @@ class Attention(nn.Module):
         self,
         x: Tensor,
         rotation: tuple[Tensor, Tensor],
-        mask: Tensor | BlockMask | None,
+        mask: Tensor | BlockMask | Tiles | None,
         memory: Memory | None,
         slots: Tensor | None,
     ) -> Tensor:
@@ -126,7 +127,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         rotation: tuple[Tensor, Tensor],
-        mask: Tensor | BlockMask | None,
+        mask: Tensor | BlockMask | Tiles | None,
         memory: Memory | None,
         slots: Tensor | None,
         condition: tuple[Tensor, Tensor] | None,
@@ -149,7 +150,7 @@ class Transformer(nn.Module):
     Args of ``forward``:
         content: token ids int64 [rows, n], or features float [rows, n, features].
         positions: int64 [rows, n], or [rows, n, axes] for positions of several dimensions.
-        mask: boolean [rows or 1, 1, n, m] (True = may see), a FlexAttention ``BlockMask``, or None (all visible).
+        mask: boolean [rows or 1, 1, n, m] (True = may see), what ``make_mask`` returns, or None (all visible).
         memory, slots: a memory, and where in it the n tokens go, int64 [rows, n].
         level: noise level of every token, float [rows, n] (only with ``config.levels``); 0 marks a clean token.
         label: class of every token, int64 [rows, n] (only with ``config.classes``).
@@ -230,7 +231,7 @@ class Transformer(nn.Module):
         self,
         content: Tensor,
         positions: Tensor,
-        mask: Tensor | BlockMask | None = None,
+        mask: Tensor | BlockMask | Tiles | None = None,
         memory: Memory | None = None,
         slots: Tensor | None = None,
         level: Tensor | None = None,
