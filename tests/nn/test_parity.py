@@ -226,7 +226,8 @@ def test_stored_in_bfloat16(pair: Pair, tmp_path: Path) -> None:
     close(ours(wide.network, content, positions), exact)
 
     def error(logits: Tensor) -> float:
-        return (logits.float() - exact).pow(2).mean().sqrt().item()
+        """That of the median token: rounding may send one to another expert."""
+        return (logits.float() - exact).pow(2).mean(-1).sqrt().median().item()
 
     assert error(ours(kept.network, content, positions)) < 2 * error(rounded)  # both are off by rounding alone
 

@@ -41,14 +41,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return normalise(x, self.eps) * self.weight.to(x.dtype)
-
-
-def normalise(x: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) over the last axis, the mean in float32; as few kernels as it can be."""
-    size = x.shape[-1]
-    square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square()
-    return (x * torch.rsqrt(square / size + eps)).to(x.dtype)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
 class Attention(nn.Module):
@@ -80,7 +73,7 @@ class Attention(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             per_head = self.q_norm.weight.expand(self.heads, -1), self.k_norm.weight.expand(self.kv_heads, -1)
             weight = torch.cat(per_head)
-            qk = normalise(qk, self.q_norm.eps) * weight.to(qk.dtype)
+            qk = F.rms_norm(qk, (self.head_dim,), None, self.q_norm.eps) * weight.to(qk.dtype)
         qk, v = apply_rope(qk.transpose(1, 2), *rotation, self.segments), v.transpose(1, 2)
         q, k = qk.split((self.heads, self.kv_heads), 1)
         if memory is not None and slots is not None:
