@@ -30,6 +30,7 @@ from interlace.claims.protocol import Machine
 from interlace.model import Model
 from interlace.nn import Transformer
 from interlace.recipes import ShapeSettings
+from interlace.report.files import write_whole
 from interlace.systems import find
 
 Turn = Callable[[], Tensor]
@@ -145,10 +146,7 @@ def main() -> None:
             print(f"a step over a block of {options.block_size} / an autoregressive step, {name}: {steps[name]:.2f}")
         report["block step over autoregressive step"] = steps
 
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = options.out.with_suffix(".partial")
-    partial.write_text(json.dumps(report, indent=1) + "\n")
-    partial.replace(options.out)
+    write_whole(options.out, json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ import interlace
 from interlace.claims.protocol import Machine
 from interlace.hardware import fast_bfloat16
 from interlace.recipes import free_token
+from interlace.report.files import write_whole
 from interlace.systems import find
 from interlace.training.batch import TextRows
 from interlace.training.loop import Learner
@@ -115,10 +116,7 @@ def main() -> None:
         print(f"{form}: next token {max(once):,.0f} tokens/s, two copies {max(twice):,.0f} tokens/s")
         print(f"{form}: two copies / next token {ratio:.2f} (median of the rounds {median:.2f}; goal {GOAL})")
 
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = options.out.with_suffix(".partial")
-    unfinished.write_text(json.dumps(report, indent=1) + "\n")
-    unfinished.replace(options.out)
+    write_whole(options.out, json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

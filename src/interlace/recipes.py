@@ -70,11 +70,7 @@ def pretrain(
         raise SettingError("a model that is trained further keeps its shape and its tokenizer; pass neither")
     else:
         checkpoint, tokenizer = _opened(start)
-    _fits(data, checkpoint)
-    pad = checkpoint.stop_token_ids[0] if checkpoint.stop_token_ids else (checkpoint.pad_token_id or 0)
-    options = {"seed": training.seed, "pad_id": pad}
-    rows = text_rows(data, tokenizer, "train", **options)
-    held_out = text_rows(data, tokenizer, "heldout", **options)
+    rows, held_out = _corpus(data, checkpoint, tokenizer, training.seed)
     objective = find("ar").parts(find("ar").settings).objective
     train(checkpoint.network, objective, rows, training, held_out, **hooks)
     return _finish(checkpoint, training.out)
@@ -103,11 +99,16 @@ def _opened(start: str | Path | Model) -> tuple[Checkpoint, Tokenizer]:
     return model.checkpoint, model.checkpoint.tokenizer
 
 
-def _fits(data: DataSettings, checkpoint: Checkpoint) -> None:
-    """Refuse rows with positions that the network does not have, before a GPU meets them."""
+def _corpus(
+    data: DataSettings, checkpoint: Checkpoint, tokenizer: Tokenizer, seed: int, multiple: int = 1
+) -> tuple[Rows, Rows]:
+    """Rows to train on, and held-out ones; refuse positions that the network does not have, before a GPU meets them."""
     most = checkpoint.config.max_positions
     if data.length > most:
         raise SettingError(f"rows of {data.length} tokens exceed the model's {most} positions; lower length")
+    pad = checkpoint.stop_token_ids[0] if checkpoint.stop_token_ids else (checkpoint.pad_token_id or 0)
+    train_rows, held_out = (text_rows(data, tokenizer, split, multiple, seed, pad) for split in ("train", "heldout"))
+    return train_rows, held_out
 
 
 def adapt(
@@ -136,14 +137,10 @@ def adapt(
             f"--system {system}"
         )
     start, tokenizer = _opened(base)
-    _fits(data, start)
     mask = start.mask_token_id if start.mask_token_id is not None else free_token(start)
     settings = chosen.settings.but(mask_id=mask, block_size=block_size)
     parts = chosen.parts(settings)
-    pad = start.stop_token_ids[0] if start.stop_token_ids else (start.pad_token_id or 0)
-    options = {"multiple": settings.block_size, "seed": training.seed, "pad_id": pad}
-    rows = text_rows(data, tokenizer, "train", **options)
-    held_out = text_rows(data, tokenizer, "heldout", **options)
+    rows, held_out = _corpus(data, start, tokenizer, training.seed, settings.block_size)
     moe = "_moe" if start.config.moe is not None else ""
     extra = {**start.extra, "config": {**start.extra.get("config", {}), "suffix_first": data.suffix_first}}
     checkpoint = replace(

@@ -52,6 +52,18 @@ def test_batches_change_nothing_but_the_time(make: Make) -> None:
     assert alone.records == together.records
 
 
+def test_the_speed_of_the_first_prompts_alone(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock counts batches: two prompts alone take two; the third, in the batch behind them, counts no more."""
+    ticks = iter(range(100))
+    monkeypatch.setattr("interlace.evaluation.completion.time.perf_counter", lambda: next(ticks))
+    found = complete(make("ar"), PROMPTS, length=12, at_once=3, alone=2)
+    assert found.seconds == 2 and found.timed == 2 and found.tokens_per_second == 24 / 2
+    assert complete(make("ar"), PROMPTS, length=12, at_once=3).records == found.records
+    assert complete(make("ar"), PROMPTS, length=12, alone=9).timed == 3
+    with pytest.raises(SettingError, match="alone -1"):
+        complete(make("ar"), PROMPTS, length=12, alone=-1)
+
+
 def test_a_stop_token_ends_a_row_and_counts(make: Make) -> None:
     free = [complete(make("ar", seed=seed), [PROMPTS[0]], length=8).records[0] for seed in range(20)]
     seed, ids = next((i, x) for i, r in enumerate(free) if (x := r.result.content.tolist())[2] not in x[:2])

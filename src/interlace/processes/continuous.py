@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ __all__ = ["GaussianPath"]
 
 
 @dataclass(frozen=True)
-class GaussianPath:
+class GaussianPath(ABC):
     """A continuous unit on the path x_t = alpha(t) clean + sigma(t) noise, 0 <= t <= 1.
 
     A subclass gives ``coefficients`` (alpha, sigma), ``target`` (what the network learns) and ``clean`` (back from its
@@ -30,14 +31,17 @@ class GaussianPath:
     conditioned = True
     noise = "normal"
 
+    @abstractmethod
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError  # pragma: no cover - abstract
+        """alpha and sigma at the times t."""
 
+    @abstractmethod
     def target(self, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        raise NotImplementedError  # pragma: no cover - abstract
+        """What the network learns to predict."""
 
+    @abstractmethod
     def clean(self, prediction: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        raise NotImplementedError  # pragma: no cover - abstract
+        """The clean value behind a prediction."""
 
     def corrupt(self, clean: Tensor, level: Tensor, noise: Tensor) -> Tensor:
         alpha, sigma = self.coefficients(level.clamp_min(self.min_level).unsqueeze(-1))
