@@ -21,7 +21,7 @@ FLOORS = [
     {"guidance", "generation", "checkpoints", "training"},
     {"systems"},
     {"model"},
-    {"claims", "clips", "evaluation", "recipes", "report"},
+    {"claims", "clips", "continuations", "evaluation", "recipes", "report"},
     {"quickstart"},
     {"cli"},
     {"__main__"},

@@ -8,7 +8,7 @@ from .command import COMMANDS, app
 
 __all__ = ["COMMANDS", "app", "main"]
 
-_ORDER = "quickstart generate infill sample train adapt train_clips evaluate reproduce show systems inspect"
+_ORDER = "quickstart generate infill sample train adapt continuing train_clips evaluate reproduce show systems inspect"
 for _name in _ORDER.split():
     import_module(f".{_name}", __name__)
 

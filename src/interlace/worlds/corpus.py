@@ -56,10 +56,11 @@ _COPY_LINES = 4
 
 @dataclass(frozen=True)
 class Document:
-    """A text and where it came from; names are unique within a corpus."""
+    """A text and where it came from; names are unique within a corpus. ended: False where the text was cut short."""
 
     name: str
     text: str
+    ended: bool = True
 
 
 def is_heldout(key: str, every: int = HELDOUT_EVERY) -> bool:
@@ -127,8 +128,9 @@ def files(
 
     A text file is one document, and its last ``1/heldout_every`` (at a line end) is held out. Below a directory every
     file is a document, except hidden ones; in a ``.jsonl`` file every line is one, of its ``field``, or of several
-    ``fields`` joined by a newline, such as ``("question", "answer")``. Both are split by hash, of the relative path
-    or of the text; where the hash holds out nothing, the document with the smallest hash is.
+    ``fields`` joined by a newline, such as ``("question", "answer")``; a line that says ``"stopped": false`` was cut
+    short, so it gets no end token. Both are split by hash, of the relative path or of the text; where the hash holds
+    out nothing, the document with the smallest hash is.
 
     Raises :class:`DataError` for what is missing, empty, not UTF-8 or not of that form, with file and line.
     """
@@ -386,7 +388,7 @@ def _json_lines(path: Path, fields: tuple[str, ...]) -> Iterator[Document]:
             if not text.strip():
                 raise DataError(f"{where}: the text is empty; remove the line")
             found = True
-            yield Document(f"{path.name}:{number}", text)
+            yield Document(f"{path.name}:{number}", text, row.get("stopped") is not False)
     if not found:
         raise DataError(f"{path} is empty; put one JSON object on every line")
 

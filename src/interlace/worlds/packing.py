@@ -34,7 +34,7 @@ _OPEN_ROWS = 64
 
 @dataclass(frozen=True)
 class TokenCorpus:
-    """Documents as one long array of token ids, each document closed by the end token.
+    """Documents as one long array of token ids, each document that has ended closed by the end token.
 
     ``tokens``: [n] uint16, or int32 for a vocabulary above 65536 (a memory map when it comes from a cache).
     ``starts``: [documents + 1] int64; document ``i`` is ``tokens[starts[i]:starts[i + 1]]``. ``names``: of documents.
@@ -48,7 +48,7 @@ class TokenCorpus:
         return len(self.names)
 
     def document(self, index: int) -> np.ndarray:
-        """Token ids of one document, the end token included."""
+        """Token ids of one document, its end token included."""
         return self.tokens[self.starts[index] : self.starts[index + 1]]
 
 
@@ -79,6 +79,8 @@ def tokenize_corpus(
             data = part.encode("utf-8", "surrogatepass")
             key.update(len(data).to_bytes(8, "big"))
             key.update(data)
+        if not document.ended:
+            key.update(b"cut short")
     tokens_path = Path(cache, f"{key.hexdigest()}.tokens.npy")
     starts_path = Path(cache, f"{key.hexdigest()}.starts.npy")
     names = tuple(document.name for document in found)
@@ -220,9 +222,8 @@ def _encode(
     parts: list[np.ndarray] = []
     done = 0
     for batch in _batches(documents):
-        for ids in encode_batch(tokenizer, [document.text for document in batch]):
-            ids.append(end)
-            parts.append(np.array(ids, dtype=dtype))
+        for document, ids in zip(batch, encode_batch(tokenizer, [document.text for document in batch]), strict=True):
+            parts.append(np.array([*ids, end] if document.ended else ids, dtype=dtype))
         done += len(batch)
         if progress is not None:
             progress(done, len(documents))
