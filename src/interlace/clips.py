@@ -91,9 +91,9 @@ class ClipShape(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    hidden_size: int = Field(128, ge=8)
-    num_layers: int = Field(4, ge=1)
-    num_heads: int = Field(4, ge=1)
+    hidden_size: int = Field(128, ge=8, description="channels between the blocks")
+    num_layers: int = Field(4, ge=1, description="blocks")
+    num_heads: int = Field(4, ge=1, description="heads of the attention")
 
     def config(self, layout: Layout, sides: Sequence[int], features: int, classes: int) -> TransformerConfig:
         """``sides``: positions along every axis of the layout, which decide the bases of its rotary positions."""

@@ -22,6 +22,7 @@ from .attention.patterns import Pattern, Tags, dense
 from .errors import SettingError
 from .grid import Levels, Move, Noise, Schedule
 from .memory import ExactKV, Memory, Recompute
+from .nn.native import accelerated
 from .processes import Process
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class _Walk:
         details: bool,
         places: Sequence[Tensor] | None,
     ) -> None:
-        self.network, self.layout, self.process, self.schedule = network, layout, process, schedule
+        self.network, self.layout, self.process, self.schedule = accelerated(network), layout, process, schedule
         self.pattern, self.stop, self.drafts, self.fuse = pattern, stop, drafts, fuse
         self.guide, size, config = guide, layout.size, network.config
         parameter = next(network.parameters())

@@ -50,8 +50,9 @@ class Levels:
 
     def frontier(self, start: int = 0) -> int:
         """Index of the first unit that is not clean, from ``start`` on; ``len(self)`` if all are clean."""
-        if start < len(self.value) and self.value[start] > 0.0:
-            return start  # the common case, whatever the length of the row
+        for near in range(start, min(start + 2, len(self.value))):
+            if self.value[near] > 0.0:
+                return near  # this unit or the next one: the common case, whatever the length of the row
         rest = self.value[start:] > 0.0
         first = int(rest.argmax()) if len(rest) else 0
         return start + first if len(rest) and rest[first] else len(self)

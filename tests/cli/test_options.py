@@ -43,8 +43,7 @@ def test_every_option_is_a_field_and_every_field_an_option(options: Any, setting
 def test_options_have_the_words_and_defaults_of_their_fields(options: Any, settings: Any, left_out: set[str]) -> None:
     for option in options:
         field = settings.model_fields[option.name]
-        if field.description is not None or settings is not ClipShape:
-            assert option.help == field.description, option.name
+        assert option.help == field.description, option.name
         default = None if field.is_required() else field.default
         if options is DECODING:
             assert option.default is None  # left to the system

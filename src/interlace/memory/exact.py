@@ -63,7 +63,7 @@ class ExactKV:
 
     def write(self, layer: int, k: Tensor, v: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = self._layers[layer]
-        if slots.shape[0] == 1:
+        if slots.shape[0] == 1 or slots.stride(0) == 0:  # all rows write to the same places
             keys.index_copy_(2, slots[0], k)
             values.index_copy_(2, slots[0], v)
         else:

@@ -1,0 +1,281 @@
+"""The same function as ``Transformer``, compiled: a few tokens through the blocks of a text model on a processor.
+
+What lies between two attentions is one call (native.cpp). A step of few tokens costs the reading of the weights, and
+not a hundred small operators; and every product is summed in an order that does not depend on the number of tokens.
+The memory, the masks and attention itself stay where they are. The source is compiled at its first use, in seconds,
+and kept in the cache folder of the user; without a C++ compiler everything runs as plain PyTorch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..attention.kernels import attend
+from ..hardware import fast_bfloat16
+from .transformer import MLP, Attention, Block, RMSNorm, Transformer
+
+if TYPE_CHECKING:
+    from ..memory.protocol import Memory
+
+__all__ = ["MOST", "Native", "accelerated", "library"]
+
+MOST = 128
+"""Tokens of a call up to which the compiled blocks run: beyond, a library for large matrices is faster. In bfloat16
+on a processor without instructions for it they run up to 32 times as many."""
+
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-shared")
+_TYPES = {torch.float32: 0, torch.bfloat16: 1}
+_POINTERS = (
+    "attention_norm", "qkv", "qkv_bias", "q_norm", "k_norm", "out", "out_bias",
+    "mlp_norm", "up", "up_bias", "down", "down_bias",
+)  # fmt: skip
+_SIZES = ("hidden", "heads", "kv_heads", "head_dim", "intermediate", "half")
+_COUNTS = ("rows", "n", "turns")
+_PLACES = ("x", "normed", "wide", "act", "seen", "q", "k", "v", "cosine", "sine")
+
+
+# The structures of native.cpp, field by field.
+class _Block(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in _POINTERS]
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = [*((name, ctypes.c_int64) for name in _SIZES), ("eps", ctypes.c_float)]
+
+
+class _Call(ctypes.Structure):
+    _fields_ = [*((name, ctypes.c_int64) for name in _COUNTS), *((name, ctypes.c_void_p) for name in _PLACES)]
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The compiled source, or None without a compiler, or with ``INTERLACE_NATIVE=0`` in the environment."""
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if os.environ.get("INTERLACE_NATIVE", "1") == "0" or compiler is None or sys.platform == "win32":
+        return None
+    source = Path(__file__).with_name("native.cpp")
+    key = blake2b(digest_size=8)
+    for part in (source.read_bytes(), compiler.encode(), _processor().encode(), " ".join(_FLAGS).encode()):
+        key.update(len(part).to_bytes(8, "big") + part)
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    built = root / "interlace" / f"native-{key.hexdigest()}.so"
+    try:
+        if not built.exists():
+            _compile(compiler, source, built)
+        found = ctypes.CDLL(str(built))
+    except (OSError, subprocess.SubprocessError, RuntimeError) as error:
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        warnings.warn(f"the compiled blocks cannot be used ({cause}); PyTorch's run instead, slower", stacklevel=2)
+        return None
+    pointer, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+    found.interlace_step.argtypes = [number, pointer, pointer, pointer, pointer, number]
+    found.interlace_norm.argtypes = [number, pointer, pointer, ctypes.c_float, size, size, pointer, pointer]
+    found.interlace_linear.argtypes = [number, pointer, pointer, pointer, pointer, size, size, size, pointer, number]
+    for function in (found.interlace_step, found.interlace_norm, found.interlace_linear):
+        function.restype = None
+    return found
+
+
+def _processor() -> str:
+    """What ``-march=native`` depends on: a home folder may serve several machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
+
+
+def _compile(compiler: str, source: Path, out: Path) -> None:
+    """Under another name, then renamed: two processes may do it at once."""
+    out.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        # PyTorch's own OpenMP serves both: two pools of threads would fight for the processor
+        threads = ["-fopenmp", f"-L{Path(torch.__file__).parent / 'lib'}"]
+        for more in (threads, []):
+            command = [compiler, *_FLAGS, *more, "-o", str(partial), str(source)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+            if done.returncode == 0:
+                os.replace(partial, out)
+                return
+        raise RuntimeError(f"{compiler}: {done.stderr.strip() or done.returncode}")
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def accelerated(network: Any) -> Any:
+    """``network``, or a ``Native`` around it where that computes the same: a plain text transformer on a processor.
+
+    Not for one that was compiled, that anyone watches by hooks, or whose layers were replaced (LoRA); those run as
+    they are. The weights are read where they lie: make it anew when they have been moved.
+    """
+    if not _plain(network) or library() is None:
+        return network
+    return Native(network)
+
+
+def _plain(network: Any) -> bool:
+    """Whether the compiled blocks know everything that this network does."""
+    if type(network) is not Transformer:
+        return False
+    config, weight = network.config, network.output.weight
+    ours = (nn.Linear, nn.Embedding, nn.ModuleList, Transformer, Block, Attention, MLP, RMSNorm)
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype in _TYPES
+        and config.vocab_size > 0
+        and not config.levels
+        and config.moe is None
+        and config.gated_mlp
+        and len(config.rope.segments(config.head_dim)) == 1
+        and network._compiled_call_impl is None
+        and all(_untouched(module, ours) for module in network.modules())
+        and all(_simple(parameter, weight) for parameter in network.parameters())
+    )
+
+
+def _untouched(module: nn.Module, ours: tuple[type, ...]) -> bool:
+    """No hooks, no method replaced, and a class of ours or of PyTorch's own layers."""
+    replaced = {"forward", "head", "rotation"} & vars(module).keys()
+    return not (replaced or module._forward_hooks or module._forward_pre_hooks) and type(module) in ours
+
+
+def _simple(parameter: Tensor, like: Tensor) -> bool:
+    """Numbers in a row, where the pointer says: not sharded, not quantised, not on a GPU."""
+    same = parameter.dtype == like.dtype and parameter.device == like.device
+    return same and type(parameter) is nn.Parameter and parameter.is_contiguous()
+
+
+class Native:
+    """A text ``Transformer`` with compiled blocks; takes its place in the loop, for inference.
+
+    Called as the network is, with the same result up to rounding (float32: about 1e-6; bfloat16 closer to float32 than
+    the operators of PyTorch, because sums and the residual stream stay float32). Calls of more than ``MOST`` tokens
+    and calls that record gradients go to the network itself.
+
+    >>> from interlace.nn import TransformerConfig
+    >>> shape = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "head_dim": 8}
+    >>> net = Transformer(TransformerConfig(vocab_size=32, intermediate_size=32, **shape))
+    >>> ids = torch.arange(4)[None]
+    >>> with torch.no_grad():
+    ...     torch.allclose(accelerated(net)(ids, ids), net(ids, ids), atol=1e-5)
+    True
+    """
+
+    def __init__(self, network: Transformer) -> None:
+        found = library()
+        assert found is not None
+        self.network, self.config, self.library = network, network.config, found
+        config = network.config
+        self.kind = _TYPES[network.output.weight.dtype]
+        self.dtype = network.output.weight.dtype
+        self.held = [parameter.detach() for parameter in network.parameters()]  # what the pointers point to stays alive
+        self.shape = _Shape(
+            config.hidden_size,
+            config.num_heads,
+            config.num_kv_heads,
+            config.head_dim,
+            config.intermediate_size,
+            config.head_dim // 2,
+            config.norm_eps,
+        )
+        blocks: Sequence[Any] = list(network.blocks)
+        self.blocks = [_Block(*map(_pointer, _parts(block))) for block in blocks]
+        self.at_shape = ctypes.addressof(self.shape)
+        self.at_blocks = [ctypes.addressof(block) for block in self.blocks]
+        self.width = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
+        self.most = MOST if self.kind == 0 or fast_bfloat16("cpu") else 32 * MOST
+        self.scratch: dict[int, tuple[Tensor, ...]] = {}
+
+    def parameters(self) -> Any:
+        return self.network.parameters()
+
+    def __call__(
+        self,
+        content: Tensor,
+        positions: Tensor,
+        mask: Any = None,
+        memory: Memory | None = None,
+        slots: Tensor | None = None,
+        **told: Any,
+    ) -> Tensor:
+        rows, n = content.shape
+        if rows * n > self.most or told or torch.is_grad_enabled():
+            return self.network(content, positions, mask, memory, slots, **told)
+        network, config, shape, kind = self.network, self.config, self.at_shape, self.kind
+        step = self.library.interlace_step
+        threads = torch.get_num_threads()
+        x = network.embed(content).float()
+        cosine, sine = (turn.contiguous() for turn in network.rotation(positions, self.dtype))
+        normed, wide, act, _ = self._scratch(rows * n)
+        q = torch.empty(rows, config.num_heads, n, config.head_dim, dtype=self.dtype)
+        k, v = torch.empty(2, rows, config.num_kv_heads, n, config.head_dim, dtype=self.dtype).unbind(0)
+        call = _Call(
+            rows, n, cosine.shape[0], x.data_ptr(), normed.data_ptr(), wide.data_ptr(), act.data_ptr(), None,
+            q.data_ptr(), k.data_ptr(), v.data_ptr(), cosine.data_ptr(), sine.data_ptr(),
+        )  # fmt: skip
+        at, done = ctypes.addressof(call), None
+        for layer, block in enumerate(self.at_blocks):
+            step(kind, shape, done, block, at, threads)
+            keys, values = (k, v) if memory is None or slots is None else memory.write(layer, k, v, slots)
+            seen = attend(q, keys, values, mask).contiguous()
+            call.seen = seen.data_ptr()
+            done = block
+        step(kind, shape, done, None, at, threads)
+        out = torch.empty(rows, n, config.hidden_size, dtype=self.dtype)
+        self.library.interlace_norm(
+            kind, x.data_ptr(), network.norm.weight.data_ptr(), config.norm_eps, config.hidden_size, rows * n,
+            normed.data_ptr(), out.data_ptr(),
+        )  # fmt: skip
+        return out
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits [..., vocab_size]."""
+        output = self.network.output
+        size = hidden.shape[-1]
+        m = hidden.numel() // size
+        if not 0 < m <= self.most or torch.is_grad_enabled() or hidden.dtype != self.dtype:
+            return self.network.head(hidden)
+        hidden = hidden.contiguous()
+        out = torch.empty(*hidden.shape[:-1], output.weight.shape[0], dtype=self.dtype)
+        self.library.interlace_linear(
+            self.kind, output.weight.data_ptr(), _pointer(output.bias), hidden.data_ptr(),
+            self._scratch(m)[3].data_ptr(), m, size, output.weight.shape[0], out.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+    def _scratch(self, m: int) -> tuple[Tensor, ...]:
+        if m not in self.scratch:
+            config = self.config
+            sizes = config.hidden_size, self.width, config.intermediate_size, config.hidden_size
+            self.scratch[m] = tuple(torch.empty(m, size) for size in sizes)
+        return self.scratch[m]
+
+
+def _parts(block: Any) -> list[Any]:
+    """The weights of a block in the order of ``_POINTERS``."""
+    attention, mlp = block.attention, block.mlp
+    assert isinstance(mlp, MLP)
+    heads = [None if one is None else one.weight for one in (attention.q_norm, attention.k_norm)]
+    return [
+        block.attention_norm.weight, attention.qkv.weight, attention.qkv.bias, *heads, attention.out.weight,
+        attention.out.bias, block.mlp_norm.weight, mlp.up.weight, mlp.up.bias, mlp.down.weight, mlp.down.bias,
+    ]  # fmt: skip
+
+
+def _pointer(weight: Tensor | None) -> int | None:
+    return None if weight is None else weight.data_ptr()
