@@ -12,6 +12,7 @@ import ctypes
 import functools
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -71,9 +72,9 @@ def library() -> ctypes.CDLL | None:
     key = blake2b(digest_size=8)
     for part in (source.read_bytes(), compiler.encode(), _processor().encode(), " ".join(_FLAGS).encode()):
         key.update(len(part).to_bytes(8, "big") + part)
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    built = root / "interlace" / f"native-{key.hexdigest()}.so"
     try:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        built = root / "interlace" / f"native-{key.hexdigest()}.so"
         if not built.exists():
             _compile(compiler, source, built)
         found = ctypes.CDLL(str(built))
@@ -107,7 +108,7 @@ def _compile(compiler: str, source: Path, out: Path) -> None:
         # PyTorch's own OpenMP serves both: two pools of threads would fight for the processor
         threads = ["-fopenmp", f"-L{Path(torch.__file__).parent / 'lib'}"]
         for more in (threads, []):
-            command = [compiler, *_FLAGS, *more, "-o", str(partial), str(source)]
+            command = [*shlex.split(compiler), *_FLAGS, *more, "-o", str(partial), str(source)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=300)
             if done.returncode == 0:
                 os.replace(partial, out)
