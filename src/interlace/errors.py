@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 
 
@@ -27,6 +28,17 @@ class DataError(InterlaceError):
 
 class SettingError(InterlaceError, ValueError):
     """A setting outside its range, or two settings that contradict each other."""
+
+
+def unwritable(what: object, error: OSError, remedy: str = "pass a path that you may write to") -> DataError:
+    """The error of a write that failed; a full disk has a remedy of its own.
+
+    >>> print(unwritable("a.jsonl", PermissionError(13, "Permission denied")))
+    a.jsonl cannot be written (Permission denied); pass a path that you may write to
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "free some space"
+    return DataError(f"{what} cannot be written ({error.strerror or error}); {remedy}")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -250,8 +250,9 @@ def test_the_kernel_is_compiled_once_and_kept(tmp_path: Path) -> None:
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "CXX": f"{compiler} -DWITH_AN_OPTION"}
     code = "from interlace.nn.native import library; assert library() is not None"
+    found = []
     for _ in range(2):
         subprocess.run([sys.executable, "-c", code], env=environment, check=True)
         (built,) = (tmp_path / "interlace").iterdir()
-        assert built.suffix == ".so"
-        built.touch()
+        found.append((built.name, built.stat().st_ino, built.stat().st_mtime_ns))
+    assert built.suffix == ".so" and found[0] == found[1]

@@ -49,9 +49,9 @@ def continue_(
 ) -> None:
     """Write a corpus with a model: beginnings out of a text, and how the model goes on.
 
-    An adapted model that learns from what its base writes (sequence-level
-    distillation) is surer of its tokens, and so fixes more of them per forward:
-    greedy text has one continuation, where human text has many.
+    For sequence-level distillation: greedy text has one continuation, where
+    human text has many, so a model that is adapted on what its base writes can
+    be surer of its tokens and fix more of them per forward.
 
     Beginnings come from the training split. The file is JSON lines with prompt,
     text, stopped, tokens, key; adapt takes it as --data. A run that was stopped or

@@ -3,8 +3,8 @@
 // With few tokens a step is bound by reading the weights once and by the cost of calling many small operators. Here
 // everything between two attentions is one call: output projection, residual, norm, gated MLP, residual, and the next
 // block's norm, projections, head norms and rotation. Sums are float32 whatever the weights are. Every product of a
-// weight row and a token is summed in the same order however many tokens there are, so a token's numbers do not depend
-// on the batch that it is in.
+// weight row and a token is summed in the same order however many tokens there are: what is computed here for a token
+// does not depend on the batch that it is in.
 
 #include <algorithm>
 #include <cmath>
@@ -263,7 +263,7 @@ struct Block {
 };
 
 struct Shape {
-    int64_t hidden, heads, kv_heads, head_dim, intermediate, half;  // half: of a rotary segment
+    int64_t hidden, heads, kv_heads, head_dim, intermediate;
     float eps;
 };
 
@@ -365,12 +365,11 @@ void step(const Shape &s, const Block *done, const Block *next, const Call &c, i
                     }
                     const W *cos = cosine + ((c.turns > 1 ? r : 0) * c.n + j) * d;
                     const W *sin = sine + ((c.turns > 1 ? r : 0) * c.n + j) * d;
-                    for (int64_t a = 0; a < d; a += 2 * s.half)
-                        for (int64_t k = a; k < a + s.half; k++) {
-                            const float one = y[k], two = y[k + s.half];
-                            put(to + k, one * get(cos + k) + two * get(sin + k));
-                            put(to + k + s.half, two * get(cos + k + s.half) + one * get(sin + k + s.half));
-                        }
+                    for (int64_t k = 0; k < d / 2; k++) {
+                        const float one = y[k], two = y[k + d / 2];
+                        put(to + k, one * get(cos + k) + two * get(sin + k));
+                        put(to + k + d / 2, two * get(cos + k + d / 2) + one * get(sin + k + d / 2));
+                    }
                 }
             }
         }
@@ -386,15 +385,14 @@ void last_norm(const float *x, const W *weight, float eps, int64_t size, int64_t
 }
 
 template <class W>
-void linear(const W *w, const W *bias, const W *x, float *scratch, int64_t m, int64_t size, int64_t outputs, W *y,
-            int threads) {
+void linear(const W *w, const W *x, float *scratch, int64_t m, int64_t size, int64_t outputs, W *y, int threads) {
     for (int64_t i = 0; i < m * size; i++) scratch[i] = get(x + i);
     (void)threads;
 #pragma omp parallel num_threads(threads)
     {
         const int64_t first = share(outputs, OUTPUTS, part(), parts()), last = share(outputs, OUTPUTS, part() + 1, parts());
         product(w, size, scratch, m, first, last, [&](int64_t o, int64_t t, float sum) {
-            put(y + t * outputs + o, bias ? sum + get(bias + o) : sum);
+            put(y + t * outputs + o, sum);
         });
     }
 }
@@ -415,13 +413,13 @@ void interlace_norm(int is_bf16, const float *x, const void *weight, float eps, 
         last_norm(x, static_cast<const float *>(weight), eps, size, m, scratch, static_cast<float *>(y));
 }
 
-void interlace_linear(int is_bf16, const void *w, const void *bias, const void *x, float *scratch, int64_t m,
-                      int64_t size, int64_t outputs, void *y, int threads) {
+void interlace_linear(int is_bf16, const void *w, const void *x, float *scratch, int64_t m, int64_t size,
+                      int64_t outputs, void *y, int threads) {
     if (is_bf16)
-        linear(static_cast<const bf16 *>(w), static_cast<const bf16 *>(bias), static_cast<const bf16 *>(x), scratch, m,
-               size, outputs, static_cast<bf16 *>(y), threads);
+        linear(static_cast<const bf16 *>(w), static_cast<const bf16 *>(x), scratch, m, size, outputs,
+               static_cast<bf16 *>(y), threads);
     else
-        linear(static_cast<const float *>(w), static_cast<const float *>(bias), static_cast<const float *>(x), scratch,
-               m, size, outputs, static_cast<float *>(y), threads);
+        linear(static_cast<const float *>(w), static_cast<const float *>(x), scratch, m, size, outputs,
+               static_cast<float *>(y), threads);
 }
 }

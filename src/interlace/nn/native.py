@@ -1,7 +1,7 @@
 """The same function as ``Transformer``, compiled: a few tokens through the blocks of a text model on a processor.
 
-What lies between two attentions is one call (native.cpp). A step of few tokens costs the reading of the weights, and
-not a hundred small operators; and every product is summed in an order that does not depend on the number of tokens.
+What lies between two attentions is one call (native.cpp). A step of few tokens is a few calls in place of a
+hundred small operators; and every product is summed in an order that does not depend on the number of tokens.
 The memory, the masks and attention itself stay where they are. The source is compiled at its first use, in seconds,
 and kept in the cache folder of the user; without a C++ compiler everything runs as plain PyTorch.
 """
@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +43,7 @@ _POINTERS = (
     "attention_norm", "qkv", "qkv_bias", "q_norm", "k_norm", "out", "out_bias",
     "mlp_norm", "up", "up_bias", "down", "down_bias",
 )  # fmt: skip
-_SIZES = ("hidden", "heads", "kv_heads", "head_dim", "intermediate", "half")
+_SIZES = ("hidden", "heads", "kv_heads", "head_dim", "intermediate")
 _COUNTS = ("rows", "n", "turns")
 _PLACES = ("x", "normed", "wide", "act", "seen", "q", "k", "v", "cosine", "sine")
 
@@ -85,7 +84,7 @@ def library() -> ctypes.CDLL | None:
     pointer, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     found.interlace_step.argtypes = [number, pointer, pointer, pointer, pointer, number]
     found.interlace_norm.argtypes = [number, pointer, pointer, ctypes.c_float, size, size, pointer, pointer]
-    found.interlace_linear.argtypes = [number, pointer, pointer, pointer, pointer, size, size, size, pointer, number]
+    found.interlace_linear.argtypes = [number, pointer, pointer, pointer, size, size, size, pointer, number]
     for function in (found.interlace_step, found.interlace_norm, found.interlace_linear):
         function.restype = None
     return found
@@ -105,10 +104,9 @@ def _compile(compiler: str, source: Path, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        # PyTorch's own OpenMP serves both: two pools of threads would fight for the processor
-        threads = ["-fopenmp", f"-L{Path(torch.__file__).parent / 'lib'}"]
-        for more in (threads, []):
-            command = [*shlex.split(compiler), *_FLAGS, *more, "-o", str(partial), str(source)]
+        # libgomp is found by its name, and PyTorch has loaded one: two pools of threads would fight for the processor
+        for threads in (["-fopenmp"], []):
+            command = [*shlex.split(compiler), *_FLAGS, *threads, "-o", str(partial), str(source)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=300)
             if done.returncode == 0:
                 os.replace(partial, out)
@@ -191,19 +189,14 @@ class Native:
             config.num_kv_heads,
             config.head_dim,
             config.intermediate_size,
-            config.head_dim // 2,
             config.norm_eps,
         )
-        blocks: Sequence[Any] = list(network.blocks)
-        self.blocks = [_Block(*map(_pointer, _parts(block))) for block in blocks]
+        self.blocks = [_Block(*map(_pointer, _parts(block))) for block in network.blocks]
         self.at_shape = ctypes.addressof(self.shape)
         self.at_blocks = [ctypes.addressof(block) for block in self.blocks]
         self.width = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
         self.most = MOST if self.kind == 0 or fast_bfloat16("cpu") else 32 * MOST
         self.scratch: dict[int, tuple[Tensor, ...]] = {}
-
-    def parameters(self) -> Any:
-        return self.network.parameters()
 
     def __call__(
         self,
@@ -222,7 +215,7 @@ class Native:
         threads = torch.get_num_threads()
         x = network.embed(content).float()
         cosine, sine = (turn.contiguous() for turn in network.rotation(positions, self.dtype))
-        normed, wide, act, _ = self._scratch(rows * n)
+        normed, wide, act = self._scratch(rows * n)
         q = torch.empty(rows, config.num_heads, n, config.head_dim, dtype=self.dtype)
         k, v = torch.empty(2, rows, config.num_kv_heads, n, config.head_dim, dtype=self.dtype).unbind(0)
         call = _Call(
@@ -254,15 +247,15 @@ class Native:
         hidden = hidden.contiguous()
         out = torch.empty(*hidden.shape[:-1], output.weight.shape[0], dtype=self.dtype)
         self.library.interlace_linear(
-            self.kind, output.weight.data_ptr(), _pointer(output.bias), hidden.data_ptr(),
-            self._scratch(m)[3].data_ptr(), m, size, output.weight.shape[0], out.data_ptr(), torch.get_num_threads(),
+            self.kind, output.weight.data_ptr(), hidden.data_ptr(), self._scratch(m)[0].data_ptr(),
+            m, size, output.weight.shape[0], out.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return out
 
     def _scratch(self, m: int) -> tuple[Tensor, ...]:
         if m not in self.scratch:
             config = self.config
-            sizes = config.hidden_size, self.width, config.intermediate_size, config.hidden_size
+            sizes = config.hidden_size, self.width, config.intermediate_size
             self.scratch[m] = tuple(torch.empty(m, size) for size in sizes)
         return self.scratch[m]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import unwritable
 
 __all__ = ["write_whole"]
 
@@ -29,7 +28,5 @@ def write_whole(path: str | os.PathLike[str], text: str) -> Path:
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "free some space" if full else "pass a path that you may write to"
-        raise DataError(f"{target} cannot be written ({error.strerror or error}); {remedy}") from None
+        raise unwritable(target, error) from None
     return target

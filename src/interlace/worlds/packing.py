@@ -11,7 +11,6 @@ is a function of (seed, index) alone: a run resumes at any step without replayin
 
 from __future__ import annotations
 
-import errno
 import functools
 import itertools
 import os
@@ -21,7 +20,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interlace.errors import DataError, SettingError
+from interlace.errors import DataError, SettingError, unwritable
 from interlace.worlds.corpus import Document
 from interlace.worlds.tokenizer import SPECIAL_TOKENS, backend, encode_batch
 
@@ -260,11 +259,7 @@ def _save(path: Path, array: np.ndarray) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        remedy = (
-            "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "pass a folder that can be written"
-        )
-        cause = error.strerror or str(error)
-        raise DataError(f"the token cache {path.parent} cannot be written ({cause}); {remedy}") from None
+        raise unwritable(f"the token cache {path.parent}", error, "pass a folder that can be written") from None
 
 
 def _load(tokens_path: Path, starts_path: Path, names: tuple[str, ...]) -> TokenCorpus | None:
