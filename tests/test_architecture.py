@@ -16,7 +16,7 @@ ROOT = Path(interlace.__file__).parent
 FLOORS = [
     {"errors", "hardware"},
     {"grid", "sampling"},
-    {"attention", "layouts", "schedules", "reveal", "solvers", "processes", "memory", "worlds"},
+    {"attention", "layouts", "masking", "schedules", "reveal", "solvers", "processes", "memory", "worlds"},
     {"nn"},
     {"guidance", "generation", "checkpoints", "training"},
     {"systems"},

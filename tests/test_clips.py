@@ -32,9 +32,9 @@ from interlace.nn import Transformer, TransformerConfig
 from interlace.processes import AbsorbingMask, FlowMatching, Gaussian
 from interlace.systems import find
 from interlace.training.batch import Batch, TensorRows
-from interlace.training.objectives import TwoCopyLoss
-from interlace.training.one_copy import OneCopyLoss, ToldClean
+from interlace.training.objectives import OneCopyLoss, TwoCopyLoss
 from interlace.training.settings import TrainSettings
+from interlace.training.told_clean import ToldClean
 
 TINY = ClipShape(hidden_size=32, num_layers=2, num_heads=2)
 EASY = ClipData(samples=6, shapes=("circle",), motions=("east", "south"), colours=("red",), speeds=(1.0, 1.0))

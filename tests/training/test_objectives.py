@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from interlace.attention.patterns import TwoCopy
+from interlace.attention.patterns import Bidirectional, TwoCopy
 from interlace.attention.positions import Rope
 from interlace.errors import SettingError
 from interlace.layouts import Blocks, Frames
+from interlace.masking import Counted
 from interlace.nn import Transformer, TransformerConfig
 from interlace.processes import AbsorbingMask, FlowMatching, Gaussian
 from interlace.training.batch import Batch
-from interlace.training.objectives import NextTokenLoss, TwoCopyLoss
+from interlace.training.objectives import NextTokenLoss, OneCopyLoss, TwoCopyLoss
 
 VOCABULARY, MASK, FEATURES, CLASSES = 20, 19, 3, 2
 SHAPE: dict[str, Any] = {
@@ -118,6 +119,92 @@ def test_continuous_two_copies_are_the_sum_over_units(process: Any, drop: float)
     loss = objective(VIDEO, data, 2, 0)
     assert loss.total.item() == pytest.approx(two_copies_by_hand(VIDEO, objective, data, 2, 0), rel=1e-4)
     assert loss.count == loss.parts["learnt"] == 32
+
+
+def predicted(network: Transformer, row: list[int], size: int) -> Tensor:
+    """Logits at every token of a row under the block-causal mask, made by loops."""
+    n = len(row)
+    mask = torch.tensor([[j // size <= i // size for j in range(n)] for i in range(n)])
+    return network.head(network(torch.tensor([row]), torch.arange(n)[None], mask[None, None]))[0]
+
+
+@pytest.mark.parametrize("rows", [PACKED, PADDED], ids=["packed", "padded"])
+@pytest.mark.parametrize("complementary", [False, True])
+def test_a_shifted_prediction_is_read_at_the_noisy_token_before(rows: Any, complementary: bool) -> None:
+    """Token i of a document: from the clean units before that of i - 1, and the noisy unit of i - 1."""
+    size, process = 4, AbsorbingMask(MASK, shift=1, weighted=False)
+    objective = TwoCopyLoss(process, Blocks(size), levels="unit", complementary=complementary)
+    data = batch(*rows)
+    level, noise, _ = objective.draw(data, 5, 3)
+    first = process.corrupt(data.content, level, noise)
+    views = [first, data.content.masked_fill(first != MASK, MASK)] if complementary else [first]
+    total, learnt = 0.0, 0
+    for r, at in documents(data):
+        for view in views:
+            for i in range(1, len(at)):
+                if view[r, at[i]] != MASK:
+                    continue
+                begin = (i - 1) // size * size
+                row = [*data.content[r, at[:begin]].tolist(), *view[r, at[begin : begin + size]].tolist()]
+                logits = predicted(TEXT, row, size)[i - 1]
+                total += float(logits.logsumexp(-1) - logits[data.content[r, at[i]]])
+                learnt += 1
+    loss = objective(TEXT, data, 5, 3)
+    assert loss.total.item() == pytest.approx(total, rel=1e-4) and loss.parts["learnt"] == learnt
+    if complementary:
+        assert learnt == sum(len(at) - 1 for _, at in documents(data)), "every token but the first, once"
+
+
+def test_complementary_copies_do_not_see_each_other() -> None:
+    """The sum of both views is that of two rows, each with one view."""
+    process = AbsorbingMask(MASK, weighted=False)
+    objective = TwoCopyLoss(process, Blocks(4), complementary=True)
+    data = batch(*PADDED)
+    level, noise, coin = objective.draw(data, 1, 2)
+    one = process.corrupt(data.content, level, noise)
+    two = process.complement(one, data.content)
+    assert (two == MASK).eq(one != MASK).all()
+    alone = []
+    for view in (one, two):
+        single = TwoCopyLoss(process, Blocks(4))
+        drawn = (level, torch.where(view == MASK, -1.0, 2.0), coin)
+        object.__setattr__(single, "draw", lambda *_, drawn=drawn: drawn)
+        alone.append(single(TEXT, data, 1, 2))
+    both = objective(TEXT, data, 1, 2)
+    torch.testing.assert_close(both.total, alone[0].total + alone[1].total, rtol=1e-4, atol=1e-3)
+    assert both.parts["learnt"] == both.count == alone[0].parts["learnt"] + alone[1].parts["learnt"]
+
+
+def test_counted_masks_weigh_every_masked_token_by_what_it_stands_for() -> None:
+    """k of the L tokens of a unit, each with the weight L / k."""
+    process = AbsorbingMask(MASK, eps=0.0)
+    objective = TwoCopyLoss(process, Blocks(4), levels="unit", masking=Counted(0.4))
+    data = batch(*PADDED)
+    level, noise, _ = objective.draw(data, 5, 3)
+    noisy, total = process.corrupt(data.content, level, noise), 0.0
+    for r, at in documents(data):
+        for begin in range(0, len(at), 4):
+            unit = noisy[r, at[begin : begin + 4]]
+            logits = predicted(TEXT, [*data.content[r, at[:begin]].tolist(), *unit.tolist()], 4)[begin:]
+            open = (unit == MASK).nonzero().flatten().tolist()
+            for i in open:
+                loss = logits[i].logsumexp(-1) - logits[i, data.content[r, at[begin + i]]]
+                total += float(loss) * len(unit) / len(open)
+    assert objective(TEXT, data, 5, 3).total.item() == pytest.approx(total, rel=1e-4)
+
+
+def test_one_copy_under_bidirectional_attention_is_plain_masked_diffusion() -> None:
+    objective = OneCopyLoss(AbsorbingMask(MASK), Blocks(4), Bidirectional(), levels="document")
+    data, total = batch(*PACKED), 0.0
+    level, noise, _ = objective.draw(data, 5, 3)
+    noisy = objective.process.corrupt(data.content, level, noise)
+    for r, at in documents(data):
+        logits = predicted(TEXT, noisy[r, at].tolist(), len(at))
+        for i, p in enumerate(at.tolist()):
+            if noisy[r, p] == MASK:
+                loss = logits[i].logsumexp(-1) - logits[i, data.content[r, p]]
+                total += float(loss) / (0.999 * float(level[r, p]) + 0.001)
+    assert objective(TEXT, data, 5, 3).total.item() == pytest.approx(total, rel=1e-4)
 
 
 def test_tokens_keep_their_true_places() -> None:
@@ -277,5 +364,7 @@ def test_a_dropped_label_is_the_null_label() -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(SettingError, match="unknown levels 'row'; pass document or unit"):
         TwoCopyLoss(AbsorbingMask(MASK), Blocks(4), levels="row")
-    with pytest.raises(SettingError, match="a prediction shifted by 1 has no two-copy loss; use shift=0"):
-        TwoCopyLoss(AbsorbingMask(MASK, shift=1), Blocks(4))
+    with pytest.raises(SettingError, match="complementary copies count every token once; use a masked process"):
+        TwoCopyLoss(AbsorbingMask(MASK), Blocks(4), complementary=True)
+    with pytest.raises(SettingError, match="complementary copies"):
+        TwoCopyLoss(FlowMatching(), Blocks(4), complementary=True)

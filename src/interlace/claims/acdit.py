@@ -21,10 +21,10 @@ from ..clips import ClipData, ClipShape, clips_of, sample_clips, train_clips
 from ..evaluation.frechet import frechet
 from ..model import Model
 from ..systems import Parts
-from ..training.objectives import Objective
-from ..training.one_copy import OneCopyLoss, ToldClean
+from ..training.objectives import Objective, OneCopyLoss
 from ..training.parallel import start
 from ..training.settings import TrainSettings
+from ..training.told_clean import ToldClean
 from ..worlds.shapes import features, valid, verify
 from .protocol import Arm, Findings, Say
 

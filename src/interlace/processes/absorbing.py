@@ -23,6 +23,11 @@ class AbsorbingMask:
     schedule). In sampling, candidates are drawn for all masked tokens at once and a reveal rule says which of them
     are fixed; a fixed token is never masked again. The level of a unit is the share of its tokens still masked.
 
+    Args:
+        mask_id: id of [MASK]. reveal, sampler: which candidates are fixed, and how they are drawn. eps: least p.
+        shift: 1 where a token is predicted at the token before it, as the autoregressive weights were trained.
+        weighted: False leaves the weight 1/p out: every masked token counts the same.
+
     Source: MDLM (arXiv:2406.07524), BD3-LM (arXiv:2503.09573), SDAR (arXiv:2510.06303).
 
     >>> process = AbsorbingMask(mask_id=9)
@@ -35,6 +40,7 @@ class AbsorbingMask:
     sampler: Sampler = field(default_factory=Sampler)
     eps: float = 1e-3
     shift: int = 0
+    weighted: bool = True
 
     feeds_draft = True
     conditioned = False
@@ -51,7 +57,12 @@ class AbsorbingMask:
         return (noisy == self.mask_id) & (clean != self.mask_id)
 
     def loss(self, prediction: Tensor, clean: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
-        return F.cross_entropy(prediction.float(), clean, reduction="none") / self.probability(level)
+        losses = F.cross_entropy(prediction.float(), clean, reduction="none")
+        return losses / self.probability(level) if self.weighted else losses
+
+    def complement(self, noisy: Tensor, clean: Tensor) -> Tensor:
+        """The other view of a row: masked exactly where ``noisy`` is not."""
+        return clean.masked_fill(noisy != self.mask_id, self.mask_id)
 
     def prior(self, draw: Draw, m: int, *shape: int) -> Tensor:
         return torch.full((m, *shape), self.mask_id, dtype=torch.long)

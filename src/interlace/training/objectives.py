@@ -1,17 +1,18 @@
-"""What is learnt: one objective for one-copy rows (next token), one for two-copy rows (diffusion inside units)."""
+"""What is learnt: next tokens, or the denoising of units given a clean or a noisy past."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from ..attention.kernels import make_mask
-from ..attention.patterns import Causal, Pattern, Tags, TwoCopy
+from ..attention.patterns import BlockCausal, Causal, Pattern, Tags, TwoCopy
 from ..errors import SettingError
 from ..grid import Noise
+from ..masking import Independent, Masking
 from ..processes import NextToken, Process
 from .batch import Batch
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from ..layouts import Layout
     from ..nn import Transformer
 
-__all__ = ["Loss", "NextTokenLoss", "Objective", "TwoCopyLoss"]
+__all__ = ["DenoisingLoss", "Loss", "NextTokenLoss", "Objective", "OneCopyLoss", "TwoCopyLoss"]
+
+NOT_ZERO = 1e-6
+"""A level that the network embeds like any other; 0 marks a clean token."""
 
 
 class Loss(NamedTuple):
@@ -58,72 +62,122 @@ class NextTokenLoss:
 
 
 @dataclass(frozen=True)
-class TwoCopyLoss:
-    """Rows of [noisy copy ; clean copy]: every unit is denoised given the clean units before it.
+class DenoisingLoss:
+    """Noisy copies of a row, each denoised unit by unit; a subclass says whether a clean copy is there to be seen.
 
-    L = sum over learnt tokens of process.loss / (number of label tokens). The level is drawn uniformly, one per
-    document (``levels="document"``, SDAR) or one per unit (``"unit"``, ACDiT). Both copies carry the same positions.
-    ``drop_label``: chance of a row to be given the null label (classifier-free guidance).
+    L = sum over learnt tokens of process.loss / (number of label tokens). All copies carry the same positions. A token
+    is predicted where its process reads it: at itself, or (``shift`` 1) at the token before it in the same copy, so
+    the first token of a document is never learnt then.
 
-    Raises ``SettingError`` for a process whose prediction is not read at the token itself, and for unknown ``levels``.
+    Args:
+        process, layout: what is learnt, of which units. pattern: who sees whom; the noisy copies are 1, 2, ...
+        levels: drawn uniformly, one per "document" (SDAR) or one per "unit" (ACDiT).
+        drop_label: chance of a row to be given the null label (classifier-free guidance).
+        masking: how many tokens of a unit are noisy, and which.
+        complementary: two noisy copies; what is masked in one is not in the other, so every token is learnt once in
+            every row (Fast-dLLM v2, arXiv:2509.26328).
+
+    Raises ``SettingError`` for unknown ``levels``, and for complementary copies of a process that has none.
     """
 
     process: Process
     layout: Layout
-    pattern: Pattern = TwoCopy()
+    pattern: Pattern
     levels: str = "document"
     drop_label: float = 0.0
+    masking: Masking = Independent()
+    complementary: bool = False
+
+    clean_copy: ClassVar[bool]
 
     def __post_init__(self) -> None:
-        if self.process.shift:
-            raise SettingError(f"a prediction shifted by {self.process.shift} has no two-copy loss; use shift=0")
         if self.levels not in ("document", "unit"):
             raise SettingError(f"unknown levels {self.levels!r}; pass document or unit")
+        if self.complementary and getattr(self.process, "weighted", True):
+            raise SettingError("complementary copies count every token once; use a masked process with weighted=False")
 
     def __call__(self, network: Transformer, batch: Batch, seed: int, step: int) -> Loss:
-        clean, document = batch.content, batch.document
+        clean, document, shift = batch.content, batch.document, self.process.shift
         rows, n = document.shape
         level, noise, coin = self.draw(batch, seed, step)
         label_tokens = document >= 0
         noisy = self.process.corrupt(clean, level, noise)
-        noisy = noisy.where(label_tokens if clean.dim() == 2 else label_tokens.unsqueeze(-1), clean)
+        views = [noisy, self.process.complement(noisy, clean)] if self.complementary else [noisy]  # type: ignore[attr-defined]
+        known = ~label_tokens if clean.dim() == 2 else ~label_tokens.unsqueeze(-1)
+        views = [clean.where(known, view.to(clean.dtype)) for view in views]
+        copies = [*views, clean] if self.clean_copy else views
 
         unit = self.layout.unit(batch.index)
-        once = Tags(batch.index, unit, document, torch.ones_like(unit))
-        twice = zip(once, once._replace(copy=torch.zeros_like(unit)), strict=True)
-        tags = Tags(*(torch.cat(pair, 1) for pair in twice))
+        tag = torch.tensor([*range(1, len(views) + 1), 0][: len(copies)], device=unit.device).repeat_interleave(n)
+        tags = Tags(*(t.repeat(1, len(copies)) for t in (batch.index, unit, document)), tag.expand(rows, -1))
         positions = self.layout.positions(batch.index if batch.place is None else batch.place)
         told: dict[str, Tensor] = {}
         if self.process.conditioned:
-            told["level"] = torch.cat((level.clamp_min(1e-6), torch.zeros_like(level)), 1)
+            levels = [level.clamp_min(NOT_ZERO)] * len(views)
+            told["level"] = torch.cat([*levels, torch.zeros_like(level)][: len(copies)], 1)
         if batch.label is not None:
-            null = network.config.classes
-            label = batch.label.masked_fill(coin < self.drop_label, null)
-            told["label"] = label[:, None].expand(rows, 2 * n)
-        content = torch.cat((noisy.to(clean.dtype), clean), 1)
+            label = batch.label.masked_fill(coin < self.drop_label, network.config.classes)
+            told["label"] = label[:, None].expand(rows, len(copies) * n)
         mask = make_mask(self.pattern, tags)
-        hidden = network(content, torch.cat((positions, positions), 1), mask, **told)
+        hidden = network(torch.cat(copies, 1), torch.cat([positions] * len(copies), 1), mask, **told)
+        hidden = hidden.view(rows, len(copies), n, -1)[:, : len(views)]
 
-        learns = self.process.learns(noisy, clean) & label_tokens
+        shown = torch.stack(views, 1)
+        learns = torch.stack([self.process.learns(view, clean) & label_tokens for view in views], 1)
+        if shift:
+            learns[:, :, :shift] = False
+            learns[:, :, shift:] &= (document[:, shift:] == document[:, :-shift]).unsqueeze(1)
+            hidden = hidden.roll(shift, 2)
         # the head only where something is learnt
-        prediction = network.head(hidden[:, :n][learns])
-        losses = self.process.loss(prediction, clean[learns], noisy[learns], level[learns])
+        prediction = network.head(hidden[learns])
+        targets, weights = (x.unsqueeze(1).expand(*shown.shape[:3], *x.shape[2:])[learns] for x in (clean, level))
+        losses = self.process.loss(prediction, targets, shown[learns], weights)
         return Loss(losses.sum(), label_tokens.sum(), {"learnt": learns.sum()})
 
     def draw(self, batch: Batch, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """level [rows, n], noise [rows, n, ...], coin [rows]; functions of (seed, step, row number)."""
-        rows, n = batch.document.shape
-        noise = Noise((seed,), batch.document.device)
+        document = batch.document
+        rows, n = document.shape
+        noise = Noise((seed,), document.device)
         first, steps = [0] * rows, [step] * rows
         kind = noise.uniform if self.process.noise == "uniform" else noise.normal
         drawn = kind(first, [4 * r for r in batch.row], steps, batch.content.shape[1:])
         many = noise.uniform(first, [4 * r + 1 for r in batch.row], steps, (n,))
         coin = noise.uniform(first, [4 * r + 2 for r in batch.row], steps, ())
-        group = batch.document.clamp_min(0)
-        if self.levels == "unit":
-            # units are numbered within their document; make the pair (document, unit) one number, below n
-            unit = self.layout.unit(batch.index)
-            starts = torch.ones_like(unit, dtype=torch.bool)
-            starts[:, 1:] = (unit[:, 1:] != unit[:, :-1]) | (group[:, 1:] != group[:, :-1])
-            group = starts.cumsum(1) - 1
-        return many.gather(1, group), drawn, coin
+        # units are numbered within their document; make the pair (document, unit) one number, below n
+        unit = self.layout.unit(batch.index)
+        starts = torch.ones_like(unit, dtype=torch.bool)
+        starts[:, 1:] = (unit[:, 1:] != unit[:, :-1]) | (document[:, 1:] != document[:, :-1])
+        group = starts.cumsum(1) - 1
+        level = many.gather(1, group if self.levels == "unit" else document.clamp_min(0))
+        level, drawn = self.masking(level, drawn, group.masked_fill(document < 0, -1))
+        return level, drawn, coin
+
+
+@dataclass(frozen=True)
+class TwoCopyLoss(DenoisingLoss):
+    """Rows of [noisy copy ; clean copy]: every unit is denoised given the clean units before it.
+
+    So a noisy unit is learnt from exactly what it sees in sampling. BD3-LM (arXiv:2503.09573), SDAR (arXiv:2510.06303),
+    ACDiT (arXiv:2412.07720). Arguments, errors: ``DenoisingLoss``.
+    """
+
+    pattern: Pattern = TwoCopy()
+
+    clean_copy = True
+
+
+@dataclass(frozen=True)
+class OneCopyLoss(DenoisingLoss):
+    """One noisy copy: every unit sees itself and the earlier units *at their own noise levels* (diffusion forcing).
+
+    All in one pass over n tokens, where ``TwoCopyLoss`` takes 2 n and shows a clean past. With a single unit per row
+    the two losses are the same; under ``Bidirectional`` it is plain masked diffusion. Levels and noise are drawn as
+    there, number for number. A network with levels is told that of every token, so it is sampled through ``ToldClean``.
+    Source: diffusion forcing (arXiv:2407.01392). Arguments, errors: ``DenoisingLoss``.
+    """
+
+    pattern: Pattern = BlockCausal()
+    levels: str = "unit"
+
+    clean_copy = False

@@ -1,0 +1,7 @@
+"""Where the noise of a training row falls. One way per file."""
+
+from .counted import Counted
+from .independent import Independent
+from .protocol import Masking
+
+__all__ = ["Counted", "Independent", "Masking"]
