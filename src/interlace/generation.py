@@ -21,7 +21,7 @@ from torch import Tensor
 from .attention.patterns import Pattern, Tags, dense
 from .errors import SettingError
 from .grid import Levels, Move, Noise, Schedule
-from .memory import ExactKV, Memory, Recompute
+from .memory import BlockCache, ExactKV, Memory, Recompute, Span
 from .nn.native import accelerated
 from .processes import Process
 
@@ -45,7 +45,8 @@ class Event:
     content: its tokens int64 [size] (a token still open is ``OPEN``), or features [size, d]. start: place of its first
     token in the row. clean: whether it is finished; otherwise it is a draft. level: what noise is left. log_prob: of
     its tokens when they were fixed (text; on request). order: at which of the unit's steps each token was fixed.
-    forwards: how many forwards the row has taken so far. last: whether this event ends the row.
+    forwards: how many forwards the row has taken so far, and slots: how many tokens these were given of it. last:
+    whether this event ends the row.
     """
 
     row: int
@@ -56,6 +57,7 @@ class Event:
     level: float
     forwards: int
     last: bool = False
+    slots: int = 0
     log_prob: Tensor | None = None
     order: Tensor | None = None
 
@@ -65,7 +67,8 @@ class Result:
     """A finished row: what was generated behind the prompt, up to the length or the first stop token (not included).
 
     content: the new tokens, or all features. row: everything, prompt included. forwards: network calls that the row
-    took part in. stopped: whether a stop token ended it.
+    took part in. stopped: whether a stop token ended it. slots: tokens that these calls were given of the row, the
+    prompt included.
     """
 
     content: Tensor
@@ -74,6 +77,7 @@ class Result:
     stopped: bool = False
     log_prob: Tensor | None = None
     order: Tensor | None = None
+    slots: int = 0
 
     @property
     def tokens_per_forward(self) -> float:
@@ -82,7 +86,11 @@ class Result:
 
 @dataclass
 class _Row:
-    """One row on its way: where it is in the batch, its levels, and the unit before which it ends (a stop token)."""
+    """One row on its way: where it is in the batch, its levels, and the unit before which it ends (a stop token).
+
+    first: its first unit that is not clean; begun: whether that unit has had a move or, where a token is predicted at
+    the one before it, whether its first token is known.
+    """
 
     number: int
     prompt: int
@@ -91,6 +99,8 @@ class _Row:
     end: int
     first: int = 0
     forwards: int = 0
+    slots: int = 0
+    begun: bool = True
 
 
 def generate(
@@ -123,7 +133,8 @@ def generate(
             unit is denoised whole, as it was trained and published: a length that ends inside it costs the same
             forwards as one that ends with it, and what is behind the length is cut off.
         layout, process, schedule, pattern: the system (see ``interlace.systems``).
-        memory: "exact" (keys and values kept) or "none" (everything recomputed; the reference).
+        memory: "exact" (keys and values kept), "block" (inside a block of several units the other units' keys may be
+            stale) or "none" (everything recomputed; the reference).
         stop: token ids that end a row, after the unit in which they appear behind the prompt.
         seed: one seed for every row, or one per row. label: class of every row, for conditional networks.
         guide: how predictions under several labels are combined (``interlace.guidance``).
@@ -198,16 +209,16 @@ class _Walk:
                 self.content[number, : units * size] = prior.reshape(units * size, *tail)
             fresh = self.content[number, : len(prompt)]
             self.content[number, : len(prompt)] = prompt if config.features else prompt.where(prompt != OPEN, fresh)
-            levels = Levels.start(units)
+            levels, last = Levels.start(units), -(-(len(prompt) + more) // size)
             if config.features:
                 levels.value[: len(prompt) // size] = 0.0
             elif units:
                 cells = self.content[number, : units * size].view(units, size)
                 levels.value[:] = process.level(cells).double().numpy()
-                wanted = self.content[number, (units - 1) * size : len(prompt) + more]
+                wanted = self.content[number, (last - 1) * size : len(prompt) + more]
                 if not process.open(wanted[None]).any():
-                    levels.value[-1] = 0.0  # only the filling behind the row's end is open
-            self.rows.append(_Row(number, len(prompt), more, levels, end=units))
+                    levels.value[last - 1] = 0.0  # only the filling behind the row's end is open
+            self.rows.append(_Row(number, len(prompt), more, levels, end=last))
         self.content = self.content.to(self.device)
         index = torch.arange(width, device=self.device)
         self.unit = layout.unit(index)
@@ -228,28 +239,29 @@ class _Walk:
         self.log_prob = torch.zeros(count, width, device=self.device) if details else None
         self.order = torch.full((count, width), -1, device=self.device) if details else None
         self.memory: Memory
-        if memory == "exact":
-            self.memory = ExactKV(
+        kinds: dict[str, type[ExactKV]] = {"exact": ExactKV, "block": BlockCache}
+        if memory in kinds:
+            self.memory = kinds[memory](
                 config.num_layers, count, config.num_kv_heads, config.head_dim, width, parameter.dtype, self.device
             )
         elif memory == "none":
             self.memory = Recompute(count)
         else:
-            raise SettingError(f"unknown memory {memory!r}; pass exact or none")
+            raise SettingError(f"unknown memory {memory!r}; pass exact, block or none")
 
     def run(self) -> Iterator[Event]:
         """Walk until no row has a move left."""
-        self.alive = [row for row in self.rows if row.levels.frontier() < len(row.levels)]
+        self.alive = [row for row in self.rows if row.levels.frontier() < row.end]
         for row in self.rows:
             if row not in self.alive:  # nothing is open: the row ends without a step
                 nothing = self.content[row.number, :0]
                 yield Event(row.number, len(row.levels), row.prompt, nothing, True, 0.0, 0, last=True)
         if len(self.alive) < len(self.rows):
             self.memory.keep([row.number for row in self.alive])
+        self._look()
         while self.alive:
             moves = []
             for row in self.alive:
-                row.first = row.levels.frontier(row.first)
                 moves.append(None if row.first >= row.end else self.schedule(row.levels, row.first))
             if None in moves:
                 kept = [i for i, move in enumerate(moves) if move is not None]
@@ -265,10 +277,7 @@ class _Walk:
         """One forward for every row, and one step of the process for every live unit."""
         rows, size, shift, device = self.alive, self.layout.size, self.process.shift, self.device
         live = [(r, u, s) for r, move in enumerate(moves) for u, s in zip(move.units, move.step, strict=True)]
-        ends = []
-        for row, move in zip(rows, moves, strict=True):
-            last = max(self.pattern.horizon(u, len(row.levels)) for u in move.units)
-            ends.append((last + 1 if self.process.feeds_draft else min(move.units)) * size)
+        spans = [self._span(r, move) for r, move in enumerate(moves)]
         fed = [self._committable(r) for r in range(len(rows))]  # clean units that this forward sees for good
         if (
             not self.fuse
@@ -276,27 +285,34 @@ class _Walk:
             and self.process.feeds_draft
             and any(units * size > done for units, done in zip(fed, self.memory.lengths, strict=True))
         ):
-            self._feed([units * size for units in fed], None)
+            self._feed([Span(done, n * size, n * size) for done, n in zip(self.memory.lengths, fed, strict=True)], None)
             self._commit(fed)
+            spans = [self._span(r, move) for r, move in enumerate(moves)]
 
         numbers, units = [rows[r].number for r, _, _ in live], [u for _, u, _ in live]
         visits = [int(rows[r].levels.visits[u]) for r, u, _ in live]
         steps = torch.tensor([s for _, _, s in live], device=device)
-        where = self._where(numbers, [u * size for u in units])
+        where = self._where(numbers, [u * size for u in units], self.content.shape[1])
         x = self.content[where]
         wanted = self.process.open(x)
-        read = self._where([r for r, _, _ in live], [u * size - shift - self.memory.lengths[r] for r, u, _ in live])
+        blind = [i for i, (r, _, _) in enumerate(live) if moves[r].blind]
+        if blind:
+            wanted[blind, shift:] = False
+        width = max(span.end - span.start for span in spans)
+        starts = [u * size - shift - spans[r].start for r, u, _ in live]
+        read = self._where([r for r, _, _ in live], starts, width)
 
         def predict(label: Tensor | None) -> Tensor:
             # the head only where something is still open
-            return self.network.head(self._feed(ends, label)[read][wanted])
+            return self.network.head(self._feed(spans, label)[read][wanted])
 
         label = None if self.label is None else self.label[[row.number for row in rows]]
         prediction = predict(label) if self.guide is None else self.guide(predict, label)
 
         carry = None if self.carry is None else self.carry[where]
         draw = self._drawing(numbers, units, visits)  # not by step: the last step may be taken again
-        after = self.process.advance(x, prediction, steps, moves[0].of, draw, carry, self.log_prob is not None)
+        details = self.log_prob is not None
+        after = self.process.advance(x, prediction, steps, moves[0].of, draw, carry, details, wanted)
         if self.log_prob is not None and self.order is not None and after.log_prob is not None:
             fixed = wanted & ~self.process.open(after.x)
             self.log_prob[where] = after.log_prob.where(fixed, self.log_prob[where])
@@ -314,18 +330,44 @@ class _Walk:
             row.levels.visits[u] += 1
             if level <= 0 and self._stops(row, u):
                 row.end = min(row.end, u + 1)  # the row goes on until every unit before its end is clean
+        self._look()
         self._commit(fed)
         shown = [(row, u, level) for row, u, level in reached if u < row.end and (self.drafts or level <= 0)]
         final = {row.number: u for row, u, _ in shown if row.levels.frontier(row.first) >= row.end}
         return [self._event(row, u, level, last=final.get(row.number) == u) for row, u, level in shown]
 
-    def _where(self, rows: list[int], starts: list[int]) -> Any:
-        """An index of the ``size`` cells from each start on: tensors [rows, width, ...] -> [len(rows), size, ...]."""
+    def _span(self, r: int, move: Move) -> Span:
+        """What the forward of a move is given of a row."""
+        size, row = self.layout.size, self.alive[r]
+        first = min(move.units) * size
+        if move.blind or not self.process.feeds_draft:
+            return Span(self.memory.lengths[r], first, first)
+        horizon = max(self.pattern.horizon(u, len(row.levels)) for u in move.units)
+        return self.memory.span(r, first, (max(move.units) + 1) * size, (horizon + 1) * size, row.begun)
+
+    def _look(self) -> None:
+        """See of every row which unit is the first that is not clean, and whether it has begun."""
+        for row in self.alive:
+            row.first = row.levels.frontier(row.first)
+            row.begun = row.first < len(row.levels) and bool(row.levels.visits[row.first])
+        if self.alive and self.process.shift and self.process.feeds_draft:
+            last = self.content.shape[1] - 1
+            places = [min(row.first * self.layout.size, last) for row in self.alive]
+            open = self.process.open(self.content[[row.number for row in self.alive], places]).tolist()
+            for row, unknown in zip(self.alive, open, strict=True):
+                row.begun = not unknown
+
+    def _where(self, rows: list[int], starts: list[int], width: int) -> Any:
+        """An index of the ``size`` cells from each start on: tensors [rows, width, ...] -> [len(rows), size, ...].
+
+        For a cell outside of the tensor, which nobody will ask for, stands the nearest one inside.
+        """
         size = self.layout.size
-        if len(rows) == 1:
+        if len(rows) == 1 and 0 <= starts[0] <= width - size:
             return slice(rows[0], rows[0] + 1), slice(starts[0], starts[0] + size)
         first = torch.tensor(starts, device=self.device)[:, None]
-        return torch.tensor(rows, device=self.device)[:, None], first + torch.arange(size, device=self.device)
+        cells = first + torch.arange(size, device=self.device)
+        return torch.tensor(rows, device=self.device)[:, None], cells.clamp_(0, width - 1)
 
     def _committable(self, r: int) -> int:
         """How many units, from the first, see clean units only: their keys will never change."""
@@ -337,32 +379,33 @@ class _Walk:
 
     def _commit(self, units: list[int]) -> None:
         """Keep the first ``units`` units of every row, except a token whose prediction is read again."""
-        size, shift, lengths = self.layout.size, self.process.shift, []
+        size, again, lengths = self.layout.size, self.process.shift, []
         for row, done, count in zip(self.alive, self.memory.lengths, units, strict=True):
-            again = row.levels.frontier(row.first) * size - shift
-            lengths.append(max(done, min(count * size, again)))
+            unread = row.begun and self.process.feeds_draft
+            lengths.append(max(done, min(count * size, row.first * size - (0 if unread else again))))
         self.memory.commit(lengths)
 
-    def _feed(self, ends: list[int], label: Tensor | None) -> Tensor:
-        """One forward over the tokens ``memory.lengths .. ends`` of every row -> hidden states [rows, n, hidden]."""
-        starts, numbers = self.memory.lengths, [row.number for row in self.alive]
-        for row, start, end in zip(self.alive, starts, ends, strict=True):
-            row.forwards += end > start
-        reads = self.memory.open(ends)
-        n, size, device = max(e - s for s, e in zip(starts, ends, strict=True)), self.layout.size, self.device
+    def _feed(self, spans: list[Span], label: Tensor | None) -> Tensor:
+        """One forward over a span of every row -> hidden states [rows, n, hidden]."""
+        numbers, size, device = [row.number for row in self.alive], self.layout.size, self.device
+        for row, span in zip(self.alive, spans, strict=True):
+            row.forwards += span.end > span.start
+            row.slots += span.end - span.start
+        reads = self.memory.open([span.reads for span in spans])
+        n = max(span.end - span.start for span in spans)
         whole = len(numbers) == len(self.rows)
         mask: Tensor | None
-        if len(set(starts)) == 1 and len(set(ends)) == 1:
-            first, end = starts[0], ends[0]
+        if len(set(spans)) == 1:
+            first, end, _ = spans[0]
             index = torch.arange(first, end, device=device).expand(len(numbers), n)
             content = self.content[:, first:end] if whole else self.content[numbers, first:end]
             positions = self.positions[:, first:end] if whole else self.positions[numbers, first:end]
             slots, mask = index, None
-            if not self.pattern.full(first // size, (end - 1) // size, size):
+            if not self.pattern.full(first // size, (reads - 1) // size, size):
                 mask = dense(self.pattern, self._tags(index[:1]), self._tags(torch.arange(reads, device=device)[None]))
         else:
             # rows of different spans share a rectangle: what is behind a row's end goes nowhere and is seen by nobody
-            begin, close = (torch.tensor(x, device=device)[:, None] for x in (starts, ends))
+            begin, close, far = torch.tensor(spans, device=device)[:, :, None].unbind(1)
             index = begin + torch.arange(n, device=device)
             valid = index < close
             slots = index.where(valid, self.content.shape[1])
@@ -370,7 +413,7 @@ class _Walk:
             owner = torch.tensor(numbers, device=device)[:, None]
             content, positions = self.content[owner, index], self.positions[owner, index]
             every = torch.arange(reads, device=device)[None]
-            mask = dense(self.pattern, self._tags(index), self._tags(every)) & (every < close.clamp_min(1)).unsqueeze(1)
+            mask = dense(self.pattern, self._tags(index), self._tags(every)) & (every < far.clamp_min(1)).unsqueeze(1)
         told: dict[str, Tensor] = {}
         if self.process.conditioned:
             levels = [torch.from_numpy(row.levels.value).to(device, torch.float32) for row in self.alive]
@@ -403,7 +446,10 @@ class _Walk:
             content = content.masked_fill(self.process.open(content), OPEN)
         log_prob = None if self.log_prob is None else self.log_prob[row.number, start:end].clone()
         order = None if self.order is None else self.order[row.number, start:end].clone()
-        return Event(row.number, unit, start, content.clone(), level <= 0, level, row.forwards, last, log_prob, order)
+        done = level <= 0
+        return Event(
+            row.number, unit, start, content.clone(), done, level, row.forwards, last, row.slots, log_prob, order
+        )
 
     def _drawing(self, rows: list[int], units: list[int], steps: list[int]) -> Callable[..., Tensor]:
         def draw(kind: str, *shape: int) -> Tensor:
@@ -460,9 +506,13 @@ def _check(
                 f"row {number}: token id {wrong} is outside the vocabulary of {config.vocab_size}; "
                 "is it from another tokenizer?"
             )
-        if process.shift and bool((prompt == OPEN).any()):
+        if not process.feeds_draft and bool((prompt == OPEN).any()):
             raise SettingError(
                 f"row {number}: next-token generation cannot infill; use a diffusion model, or leave the gap at the end"
+            )
+        if process.shift and int(prompt[0]) == OPEN:
+            raise SettingError(
+                f"row {number}: the first token is open, but this model predicts a token at the one before it; give it"
             )
 
 
@@ -507,7 +557,7 @@ def collect(
             stopped = len(hits) > 0
             end = len(prompt) + int(hits[0]) if stopped else end
         new = slice(begin, end)
-        forwards = max((event.forwards for event in found), default=0)
+        forwards, slots = (max((getattr(event, name) for event in found), default=0) for name in ("forwards", "slots"))
         extra = (log_prob[new], order[new]) if details else (None, None)
-        results.append(Result(row[new], row[:end], forwards, stopped, *extra))
+        results.append(Result(row[new], row[:end], forwards, stopped, *extra, slots=slots))
     return results

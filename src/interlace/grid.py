@@ -65,11 +65,15 @@ class Move:
     ``step[i]`` in ``0..of-1`` is the step that ``units[i]`` takes now; after it the unit's nominal level is
     ``to[i] = 1 - (step[i] + 1) / of``. A process may arrive lower (adaptive decoding); it reports the level that
     the unit really reached.
+
+    ``blind``: the units are not shown to the network; only what the past alone says of their first tokens is used
+    (by processes that predict a token at the one before it).
     """
 
     units: tuple[int, ...]
     step: tuple[int, ...]
     of: int
+    blind: bool = False
 
     @property
     def to(self) -> tuple[float, ...]:

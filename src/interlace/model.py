@@ -163,9 +163,9 @@ def load(
     """Load a model: a folder, a hub name, or one of the bundled models ``"base"`` and ``"twin"``.
 
     ``dtype`` defaults to that of the file, but to float32 for bfloat16 on a processor that has no instructions for it
-    and would be several times slower. ``system`` defaults to the one that config.json names (our own format does, with
-    its settings), or whose published format the checkpoint has (``ar`` for Llama and Qwen). ``settings`` change the
-    system's defaults.
+    and would be several times slower. ``system`` defaults to the one that config.json names (with its settings; our own
+    format does, and models of systems without one), or whose published format the checkpoint has (``ar`` for Llama and
+    Qwen). ``settings`` change the system's defaults.
 
     Raises ``CheckpointError`` and ``SettingError``.
     """
@@ -191,9 +191,9 @@ def load(
 
 
 def _named(checkpoint: Checkpoint) -> tuple[System, Settings] | None:
-    """The system that a checkpoint in our own format names in config.json, and its settings."""
+    """The system that config.json names beside the fields of the format, and its settings."""
     config = checkpoint.extra.get("config", {})
-    if checkpoint.family != "interlace" or "system" not in config:
+    if "system" not in config:
         return None
     settings = config.get("settings", {})
     try:
@@ -208,7 +208,7 @@ def _named(checkpoint: Checkpoint) -> tuple[System, Settings] | None:
 def of_format(family: str) -> System:
     """The system whose weights are published in a format; plain autoregression for all other text formats."""
     for system in systems().values():
-        if system.format is not None and family.removesuffix("_moe") == system.format and system.name != "ar":
+        if system.format is not None and family == system.format and system.name != "ar":
             return system
     if family not in families():
         raise SettingError(f"unknown format {family!r}; known: {', '.join(families())}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from .attention.positions import Rope
-from .checkpoints import Checkpoint, save
+from .checkpoints import Checkpoint, expressible, save
 from .errors import SettingError
 from .model import Model, load, of_format
 from .nn import Transformer, TransformerConfig
@@ -25,6 +25,8 @@ from .worlds.tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from .systems import System
 
 __all__ = ["ShapeSettings", "adapt", "pretrain"]
 
@@ -117,6 +119,7 @@ def adapt(
     data: DataSettings,
     system: str = "sdar",
     block_size: int | None = None,
+    changes: Mapping[str, Any] | None = None,
     probes: Callable[[Model], list[Probe]] | None = None,
     on_start: Callable[[Model, Rows], None] | None = None,
     **hooks: Any,
@@ -124,11 +127,15 @@ def adapt(
     """Adapt a trained autoregressive model into another system; the finished model lies in ``training.out``.
 
     The weights start as they are: the mask token takes a free row of the embedding (Qwen3 has some), or one that the
-    tokenizer already has for it. ``probes(model)`` are measurements made at every evaluation; ``on_start`` is called
-    with the model that is to be and its rows.
+    tokenizer already has for it. ``changes``: other settings of the system. ``probes(model)`` are measurements made at
+    every evaluation; ``on_start`` is called with the model that is to be and its rows.
 
-    Raises ``SettingError`` for a system without text objective, a checkpoint without tokenizer, a vocabulary without
-    a free row for the mask, or rows longer than the model's positions.
+    The model is written in the system's published format if that can express the network (Fast-dLLM v2 has Qwen2's
+    alone), else in our own. Where the format does not say so, config.json names the system, with the settings that are
+    not its defaults.
+
+    Raises ``SettingError`` for unknown or impossible settings, a system without text objective, a checkpoint without
+    tokenizer, a vocabulary without a free row for the mask, or rows longer than the model's positions.
     """
     chosen = find(system)
     if not isinstance(chosen.settings, TextSettings):
@@ -138,24 +145,31 @@ def adapt(
         )
     start, tokenizer = _opened(base)
     mask = start.mask_token_id if start.mask_token_id is not None else free_token(start)
-    settings = chosen.settings.but(mask_id=mask, block_size=block_size)
+    twice = {"block_size", "mask_id"} & set(changes or {})
+    if twice:
+        raise SettingError(f"{twice.pop()} is no other setting; pass block_size itself, and mask_id never")
+    settings = chosen.settings.but(mask_id=mask, block_size=block_size, **changes or {})
     parts = chosen.parts(settings)
     rows, held_out = _corpus(data, start, tokenizer, training.seed, settings.block_size)
-    moe = "_moe" if start.config.moe is not None else ""
-    extra = {**start.extra, "config": {**start.extra.get("config", {}), "suffix_first": data.suffix_first}}
+    config = {**start.extra.get("config", {}), "suffix_first": data.suffix_first}
+    formats = [name for name in (chosen.format, chosen.written_as, "interlace") if name is not None]
+    family = next(name for name in formats if expressible(start, name))
+    if family != chosen.format:
+        ours = settings.model_dump(exclude={"mask_id", "block_size"}, exclude_defaults=True)
+        config |= {"system": chosen.name, "settings": ours}
     checkpoint = replace(
         start,
-        family=(chosen.format or "interlace") + moe,
+        family=family,
         block_size=settings.block_size,
         mask_token_id=mask,
-        extra=extra,
+        extra={**start.extra, "config": config},
     )
     adapted = Model(checkpoint, chosen, settings)
     if on_start is not None:
         on_start(adapted, rows)
     watched = None if probes is None else probes(adapted)
     train(start.network, parts.objective, rows, training, held_out, probes=watched, **hooks)
-    return _finish(checkpoint, training.out, settings)
+    return _finish(checkpoint, training.out, chosen, settings)
 
 
 def free_token(checkpoint: Checkpoint) -> int:
@@ -175,7 +189,9 @@ def free_token(checkpoint: Checkpoint) -> int:
     return used
 
 
-def _finish(checkpoint: Checkpoint, out: Path, settings: TextSettings | None = None) -> Model:
+def _finish(
+    checkpoint: Checkpoint, out: Path, system: System | None = None, settings: TextSettings | None = None
+) -> Model:
     """Save from the main process; return the model."""
     from accelerate import PartialState
 
@@ -184,5 +200,5 @@ def _finish(checkpoint: Checkpoint, out: Path, settings: TextSettings | None = N
     if state.is_main_process:
         save(checkpoint, out)
     state.wait_for_everyone()
-    system = of_format(checkpoint.family)
+    system = system or of_format(checkpoint.family)
     return Model(checkpoint, system, settings or system.settings)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from interlace.attention.positions import Rope, RopeScaling
-from interlace.checkpoints import Checkpoint, families, load, save, summary
+from interlace.checkpoints import Checkpoint, expressible, families, load, save, summary
 from interlace.errors import CheckpointError
 from interlace.nn.config import TransformerConfig
 from interlace.nn.transformer import Transformer
@@ -103,6 +103,46 @@ def test_published_names_of_sdar(tmp_path: Path) -> None:
     assert config["auto_map"]["AutoModelForCausalLM"] == "modeling_sdar_moe.SDARMoeForCausalLM"
     assert config["block_size"] == 4
     assert "model.layers.0.mlp.experts.2.gate_proj.weight" in load_file(tmp_path / "moe" / "model.safetensors")
+
+
+def test_published_names_of_fast_dllm_v2(tmp_path: Path, edit: Callable[..., None]) -> None:
+    folder = save(checkpoint("fast_dllm_v2"), tmp_path / "saved")
+    config = json.loads((folder / "config.json").read_text())
+    expected = {
+        "model_type": "Fast_dLLM_Qwen",
+        "architectures": ["Fast_dLLM_QwenForCausalLM"],
+        "bd_size": 8,
+        "layer_types": ["full_attention"] * 3,
+        "tie_word_embeddings": False,
+    }
+    assert expected.items() <= config.items() and "block_size" not in config
+    assert config["auto_map"]["AutoConfig"] == "configuration.Fast_dLLM_QwenConfig"
+    assert config["auto_map"]["AutoModelForCausalLM"] == "modeling.Fast_dLLM_QwenForCausalLM"
+    stored = load_file(folder / "model.safetensors")
+    attention = {name.split("self_attn.")[1] for name in stored if "layers.1.self_attn" in name}
+    assert attention == {f"{x}_proj.{kind}" for x in "qkv" for kind in ("weight", "bias")} | {"o_proj.weight"}
+    edit(folder / "config.json", bd_size=None)
+    assert load(folder).block_size == 32
+
+
+def test_a_mask_that_no_file_names(tmp_path: Path, edit: Callable[..., None]) -> None:
+    """Fast-dLLM v2 hard-codes it: 151665, a row that Qwen2.5 leaves free."""
+    wide = TransformerConfig(**{**SMALL, "vocab_size": 151_670, "hidden_size": 4}, qk_norm=False, qkv_bias=True)
+    folder = save(Checkpoint(Transformer(wide), family="fast_dllm_v2", mask_token_id=5), tmp_path / "saved")
+    assert load(folder).mask_token_id == 5
+    edit(folder / "config.json", mask_token_id=None)
+    assert load(folder).mask_token_id == 151_665
+    narrow = save(checkpoint("fast_dllm_v2"), tmp_path / "narrow")
+    edit(narrow / "config.json", mask_token_id=None)
+    with pytest.raises(CheckpointError, match="mask_token_id is 151665 but vocab_size is 40"):
+        load(narrow)
+
+
+def test_what_a_format_can_express() -> None:
+    made = checkpoint("qwen3")
+    assert expressible(made, "sdar") and expressible(made, "interlace")
+    assert not expressible(made, "fast_dllm_v2") and not expressible(made, "qwen2")
+    assert expressible(checkpoint("qwen3_moe"), "sdar")
 
 
 @pytest.mark.parametrize(("name", "size"), [("SDAR-4B-Chat", 4), ("SDAR-4B-Chat-b16", 16), ("x-b8-hf", 8), ("-b8x", 4)])

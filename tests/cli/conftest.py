@@ -32,7 +32,7 @@ def volume(width, height, depth):
 '''
 
 
-def checkpoint(family: str, block_size: int | None) -> Checkpoint:
+def checkpoint(family: str, block_size: int | None, **shape: Any) -> Checkpoint:
     """Random weights that are wide enough for the likeliest token to depend on the context."""
     tokenizer = train_tokenizer([SOURCE], 300)
     config = TransformerConfig(
@@ -44,7 +44,7 @@ def checkpoint(family: str, block_size: int | None) -> Checkpoint:
         num_kv_heads=1,
         head_dim=8,
         max_positions=128,
-        rope=Rope((100.0,)),
+        **{"rope": Rope((100.0,)), **shape},
     )
     network = Transformer(config)
     generator = torch.Generator().manual_seed(1)

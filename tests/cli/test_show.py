@@ -63,7 +63,7 @@ def test_every_system_shows_its_parts_mask_and_path(name: str, call: Any, tmp_pa
 
 def test_a_system_takes_settings(call: Any) -> None:
     found = json.loads(call("show", "sdar:block_size=8,steps=2", "--units", 1, "--json").stdout)
-    assert found["parts"]["layout"] == "Blocks(size=8)" and found["path"]["schedule"] == "block-by-block:steps=2"
+    assert found["parts"]["layout"] == "Blocks(size=8, per=1)" and found["path"]["schedule"] == "block-by-block:steps=2"
 
 
 def test_pictures_of_every_kind(call: Any, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_pictures_of_every_kind(call: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("nothing",), "'nothing' is not known; pass one of acdit, ar, sdar"),
+        (("nothing",), "'nothing' is not known; pass one of acdit, ar, efficient-dlm"),
         (("diagonal:steps=4",), "lacks window, lag"),
         (("diagonal:steps=4,window=0,lag=1",), "window is 0; pass 1 or more"),
         (("prefix-bidirectional",), "lacks prefix; write prefix-bidirectional:prefix=1"),

@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from interlace.checkpoints import summary
+from interlace.checkpoints import save, summary
 from interlace.model import load
+from interlace.nn.config import MoE
+
+from .conftest import checkpoint
 
 RUN = ("--steps", 2, "--length", 32, "--batch-rows", 2, "--warmup", 1, "--evaluate-rows", 1, "--precision", "fp32")
 SHAPE = ("--vocab-size", 270, "--hidden-size", 16, "--intermediate-size", 16, "--num-layers", 1, "--num-heads", 2)
@@ -64,6 +67,58 @@ def test_a_model_adapted(call: Any, base: str, corpus: Path, tmp_path: Path) -> 
     assert again.exit_code == 0 and f"{out}, resumed from step-00000002" in again.stderr
     found = json.loads(again.stdout)
     assert found["step"] == 2 and found["block_size"] == 8 and found["out"] == str(out)
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "qwen2": {"qk_norm": False, "qkv_bias": True},
+    "qwen3": {},
+    "qwen3_moe": {"moe": MoE(3, 2, 10), "tied": False},
+    "llama": {"qk_norm": False},
+}
+FORMATS = [
+    ("qwen3", "sdar", "sdar", {}),
+    ("qwen3_moe", "sdar", "sdar", {}),
+    ("qwen3", "efficient-dlm", "sdar", {"half_life": 0.25}),
+    ("qwen2", "fast-dllm-v2", "fast_dllm_v2", {}),
+    ("qwen3", "fast-dllm-v2", "interlace", {"sub_block_size": 2}),
+    ("llama", "sdar", "interlace", {}),
+]
+
+
+@pytest.mark.parametrize(("base", "system", "family", "settings"), FORMATS, ids=lambda x: str(x))
+def test_every_system_from_every_family(
+    base: str, system: str, family: str, settings: dict[str, Any], call: Any, corpus: Path, tmp_path: Path
+) -> None:
+    """The published format where it can express the network, else our own; what is loaded again is the same system."""
+    start, out = save(checkpoint(base, None, **SHAPES[base]), tmp_path / "start"), tmp_path / "out"
+    changes = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    options = ("--data", corpus, "--out", out, *RUN, "--block-size", 8, "--probe-prompts", 0)
+    result = call("adapt", "-m", start, "-s", system, *options, *changes)
+    assert result.exit_code == 0, result.output
+    assert summary(out).family == family and f"in the format {family}" in result.stdout
+    model = load(out)
+    assert model.system.name == system and model.settings.block_size == 8
+    assert settings.items() <= model.settings.model_dump().items()
+    row = json.loads(call("generate", "def area(", "-m", out, "-n", 9, "--json").stdout)
+    assert len(row["tokens"]) == 9
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["half_life"], "--set 'half_life' is no setting, or is given twice; write --set NAME=VALUE"),
+        (["half_life=1", "half-life=2"], "is no setting, or is given twice"),
+        (["halflife=1"], "unknown setting 'halflife'; did you mean half_life?"),
+        (["half_life=soon"], "half_life: input should be a valid number"),
+        (["half_life=-1"], "half_life: input should be greater than 0"),
+        (["block_size=4"], "block_size is no other setting; pass block_size itself"),
+    ],
+)
+def test_settings_that_cannot_be(given: list[str], said: str, call: Any, base: str, tmp_path: Path) -> None:
+    changes = [part for one in given for part in ("--set", one)]
+    options = ("-m", base, "-s", "efficient-dlm", "--block-size", 8, "--out", tmp_path / "out", *RUN)
+    result = call("adapt", *options, *changes)
+    assert result.exit_code == 2 and said in " ".join(result.stderr.split()), result.stderr
 
 
 def test_the_corpus_is_read_once(

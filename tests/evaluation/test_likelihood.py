@@ -79,6 +79,38 @@ def test_the_bound_is_unbiased(make: Make, block_size: int) -> None:
 
 
 @torch.inference_mode()
+def test_a_seeded_bound(make: Make) -> None:
+    """The first token of a block costs its exact -log p given the clean past; the bound is over the others."""
+    model = make("fast-dllm-v2", 4)
+    tokens, size, mask = model.encode(TEXT), 4, model.settings.mask_id  # type: ignore[attr-defined]
+
+    def logits(row: list[int]) -> torch.Tensor:
+        unit = torch.arange(len(row)) // size
+        seen = (unit[None, :] <= unit[:, None])[None, None]
+        return model.network.head(model.network(torch.tensor([row]), torch.arange(len(row))[None], seen))[0]
+
+    total = 0.0
+    for first in range(0, len(tokens), size):
+        if first:
+            total -= float(logits(tokens[:first])[-1].log_softmax(-1)[tokens[first]])
+        others = range(first + 1, min(first + size, len(tokens)))
+        for many in range(1, len(others) + 1):
+            weight = 1 / (many * math.comb(len(others), many))
+            for masked in itertools.combinations(others, many):
+                row = [mask if i in masked else token for i, token in enumerate(tokens[: first + size])]
+                said = logits(row + [mask] * (first + size - len(row))).log_softmax(-1)
+                total -= weight * sum(float(said[i - 1, tokens[i]]) for i in masked)
+    found = likelihood(model, [TEXT], draws=800)
+    assert found.kind == "bound" and found.nats == pytest.approx(total / 10, rel=0.01)
+
+
+@torch.inference_mode()
+def test_seeded_blocks_of_one_are_the_chain_rule(make: Make) -> None:
+    seeded, plain = (likelihood(make(name, 1), [TEXT], draws=2).nats for name in ("fast-dllm-v2", "ar"))
+    assert seeded == pytest.approx(plain, rel=1e-5)
+
+
+@torch.inference_mode()
 def test_the_bound_is_that_of_the_training_loss_with_less_noise(make: Make) -> None:
     """SDAR's own estimate (one rate per document, weight 1/p), over the same tokens: a text that fills its blocks."""
     model = make("sdar", 4)

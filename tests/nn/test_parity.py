@@ -300,20 +300,27 @@ def test_experts_stored_in_one_tensor(seed: int, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("family", "model_type"), [("qwen3", "sdar"), ("qwen3_moe", "sdar_moe")])
+@pytest.mark.parametrize(
+    ("family", "name", "model_type"),
+    [
+        ("qwen3", "sdar", "sdar"),
+        ("qwen3_moe", "sdar", "sdar_moe"),
+        ("qwen2", "fast_dllm_v2", "Fast_dLLM_Qwen"),
+    ],
+)
 @pytest.mark.parametrize("seed", range(3))
-def test_sdar_is_qwen3_by_another_name(family: str, model_type: str, seed: int, tmp_path: Path) -> None:
+def test_qwen_by_another_name(family: str, name: str, model_type: str, seed: int, tmp_path: Path) -> None:
     model = fill(transformers.AutoModelForCausalLM.from_config(draw(family, seed)), seed)
     model.save_pretrained(tmp_path / family)
-    adapted = replace(load(tmp_path / family), family="sdar", block_size=8, mask_token_id=60)
-    save(adapted, tmp_path / "sdar")
-    config = tmp_path / "sdar" / "config.json"
+    adapted = replace(load(tmp_path / family), family=name, block_size=8, mask_token_id=60)
+    save(adapted, tmp_path / "other")
+    config = tmp_path / "other" / "config.json"
     assert json.loads(config.read_text())["model_type"] == model_type
     content = ids(2, seed)
     positions = torch.arange(LENGTH).expand_as(content)
-    close(ours(load(tmp_path / "sdar").network, content, positions), theirs(model, content, positions))
+    close(ours(load(tmp_path / "other").network, content, positions), theirs(model, content, positions))
     fields = json.loads(config.read_text()) | {"model_type": family}
     del fields["auto_map"]
     config.write_text(json.dumps(fields))
-    reopened = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "sdar").eval()
+    reopened = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "other").eval()
     assert torch.equal(theirs(reopened, content, positions), theirs(model, content, positions))

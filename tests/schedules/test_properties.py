@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlace.grid import Levels, Move, walk
-from interlace.schedules import AllAtOnce, BlockByBlock, Diagonal, LevelByLevel, TokenByToken
+from interlace.schedules import AllAtOnce, BlockByBlock, Diagonal, LevelByLevel, Seeded, TokenByToken
 
 patient = settings(deadline=None)  # a busy machine is no failure
 
@@ -22,6 +22,7 @@ SCHEDULES: st.SearchStrategy[Any] = st.one_of(
     st.builds(BlockByBlock, STEPS),
     st.builds(AllAtOnce, STEPS),
     st.builds(LevelByLevel, STEPS),
+    st.builds(Seeded, STEPS, st.integers(1, 4)),
     DIAGONALS,
 )
 
@@ -39,7 +40,7 @@ def steps_of(schedule: Any) -> int:
 
 def window_of(schedule: Any, units: int) -> int:
     """Most units that the schedule may have in flight."""
-    if isinstance(schedule, TokenByToken | BlockByBlock):
+    if isinstance(schedule, TokenByToken | BlockByBlock | Seeded):
         return 1
     return schedule.window if isinstance(schedule, Diagonal) else units
 

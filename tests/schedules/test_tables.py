@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from interlace.grid import Levels, Schedule, walk
-from interlace.schedules import AllAtOnce, BlockByBlock, Diagonal, LevelByLevel, TokenByToken
+from interlace.schedules import AllAtOnce, BlockByBlock, Diagonal, LevelByLevel, Seeded, TokenByToken
 
 
 def table(schedule: Schedule, units: int, clean: int = 0) -> str:
@@ -53,6 +53,19 @@ def test_three_units(schedule: Schedule, expected: str) -> None:
 )
 def test_a_prompt_of_two_units(schedule: Schedule, expected: str) -> None:
     assert table(schedule, units=4, clean=2) == drawn(expected)
+
+
+def test_seeded_blocks_begin_blind() -> None:
+    """Two units per block: the first of each begins blind, unless something of it is known."""
+    schedule = Seeded(2, every=2)
+    assert table(schedule, units=4) == table(BlockByBlock(2), units=4)
+    assert [move.units for _, move in walk(schedule, 4) if move.blind] == [(0,), (2,)]
+    assert [move.units for _, move in walk(schedule, 4, clean=1) if move.blind] == [(2,)]
+    partly = Levels.start(2)
+    partly.value[0] = 0.5
+    move = Seeded(4)(partly)
+    assert move is not None and not move.blind
+    assert not any(move.blind for _, move in walk(BlockByBlock(2), 4))
 
 
 def rows(steps: int, units: int, lag: int) -> str:

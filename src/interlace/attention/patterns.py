@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from ..errors import SettingError
+
 __all__ = [
     "Bidirectional",
     "BlockCausal",
@@ -128,19 +130,25 @@ class PrefixBidirectional:
 
 @dataclass(frozen=True)
 class BlockCausal:
-    """A token sees its own unit, both ways, and all earlier units: k.unit <= q.unit.
+    """A token sees its own block, both ways, and all earlier blocks: k.unit <= q.unit, for blocks of one unit.
 
-    Units of one token give ``Causal``; a single unit gives ``Bidirectional``.
+    Units of one token give ``Causal``; a single unit gives ``Bidirectional``. ``per`` units make a block.
     """
 
+    per: int = 1
+
+    def __post_init__(self) -> None:
+        if self.per < 1:
+            raise SettingError(f"per is {self.per}; pass 1 or more units per block")
+
     def __call__(self, q: Tags, k: Tags) -> Tensor:
-        return k.unit <= q.unit
+        return k.unit <= q.unit if self.per == 1 else k.unit // self.per <= q.unit // self.per
 
     def horizon(self, unit: int, units: int) -> int:
-        return unit
+        return min(unit - unit % self.per + self.per, units) - 1
 
     def full(self, first: int, last: int, size: int) -> bool:
-        return first == last
+        return first // self.per == last // self.per
 
 
 @dataclass(frozen=True)

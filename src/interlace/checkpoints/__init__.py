@@ -4,6 +4,6 @@
 >>> save(checkpoint, "adapted", dtype="bfloat16")       # doctest: +SKIP
 """
 
-from .format import Checkpoint, Family, Piece, Summary, families, load, save, summary
+from .format import Checkpoint, Family, Piece, Summary, expressible, families, load, save, summary
 
-__all__ = ["Checkpoint", "Family", "Piece", "Summary", "families", "load", "save", "summary"]
+__all__ = ["Checkpoint", "Family", "Piece", "Summary", "expressible", "families", "load", "save", "summary"]

@@ -32,7 +32,7 @@ from .fields import Fields, read_json
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Checkpoint", "Family", "Piece", "Summary", "families", "load", "save", "skeleton", "summary"]
+__all__ = ["Checkpoint", "Family", "Piece", "Summary", "expressible", "families", "load", "save", "skeleton", "summary"]
 
 # Tensors that old exports carry and that follow from the config.
 _HARMLESS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias)$")
@@ -91,7 +91,8 @@ class Family(Protocol):
     """A published format. A module of this package offers one by the name ``FAMILY``; nothing else lists it.
 
     name: what a user calls it. model_types: the values of ``model_type`` in config.json that it reads.
-    masked: it generates by filling masks, so a mask token must be known.
+    masked: it generates by filling masks, so a mask token must be known; free_mask: its id where no file says.
+    block_field: what config.json calls the block size.
     """
 
     @property
@@ -102,6 +103,12 @@ class Family(Protocol):
 
     @property
     def masked(self) -> bool: ...
+
+    @property
+    def block_field(self) -> str: ...
+
+    @property
+    def free_mask(self) -> int | None: ...
 
     def read_config(self, fields: Fields) -> TransformerConfig:
         """Take out of ``fields`` all that is understood; ``CheckpointError`` for what our network cannot do."""
@@ -268,9 +275,10 @@ def _open(path: str | Path) -> _Folder:
     stop, bos, pad = (_ids(role, generation, given) for role in ("eos_token_id", "bos_token_id", "pad_token_id"))
     files = tokens.read_files(directory)
     tokenizer = tokens.parse(files, directory)
-    block_size = given.take("block_size", int, family.default_block_size(config, name))
+    block_size = given.take(family.block_field, int, family.default_block_size(config, name))
     mask = given.take("mask_token_id", int, None)
     mask = tokens.find_mask(files, tokenizer) if mask is None else mask
+    mask = family.free_mask if mask is None else mask
     _check_tokens(directory, family, config, tokenizer, mask)
 
     extra = {"config": dict(given), "generation_config": dict(generation)}
@@ -487,7 +495,7 @@ def _contents(checkpoint: Checkpoint, family: Family, stored_as: torch.dtype) ->
     roles = {"bos_token_id": checkpoint.bos_token_id, "pad_token_id": checkpoint.pad_token_id}
     config = {**extra.get("config", {}), **written, **roles, "eos_token_id": before if keep else eos}
     config["torch_dtype"] = str(stored_as).removeprefix("torch.")
-    for name, value in (("block_size", checkpoint.block_size), ("mask_token_id", checkpoint.mask_token_id)):
+    for name, value in ((family.block_field, checkpoint.block_size), ("mask_token_id", checkpoint.mask_token_id)):
         if value is not None:
             config[name] = value
     roles["eos_token_id"] = eos
@@ -511,6 +519,20 @@ def _contents(checkpoint: Checkpoint, family: Family, stored_as: torch.dtype) ->
 
 def _json(value: dict[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def expressible(checkpoint: Checkpoint, family: str) -> bool:
+    """Whether the network can be written in the format of that name.
+
+    >>> expressible(Checkpoint(Transformer(TransformerConfig(vocab_size=32, qk_norm=True))), "qwen2")
+    False
+    """
+    found = families()[family]
+    try:
+        _check_expressible(checkpoint.config, found, found.write_config(checkpoint))
+    except CheckpointError:
+        return False
+    return True
 
 
 def _check_expressible(config: TransformerConfig, family: Family, written: dict[str, Any]) -> None:

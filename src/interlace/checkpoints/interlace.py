@@ -62,6 +62,8 @@ class Interlace:
     name: str = "interlace"
     model_types: tuple[str, ...] = ("interlace",)
     masked: bool = False
+    block_field: str = "block_size"
+    free_mask: int | None = None
 
     def read_config(self, fields: Fields) -> TransformerConfig:
         values = Fields(fields.take("transformer", dict), f"{fields.origin}, transformer")

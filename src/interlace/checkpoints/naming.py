@@ -45,7 +45,8 @@ class LlamaLike:
         qk_norm: queries and keys are normalised per head.
         head_dim: where config.json names none; None: hidden_size / heads.
         windows: it has the fields of sliding windows, which must be off.
-        masked: it needs a mask token.
+        masked: it needs a mask token; free_mask: the id that it has where nothing names one.
+        block_field: the name of the block size in config.json.
     """
 
     name: str
@@ -58,6 +59,8 @@ class LlamaLike:
     head_dim: int | None = None
     windows: bool = True
     masked: bool = False
+    block_field: str = "block_size"
+    free_mask: int | None = None
 
     @property
     def model_types(self) -> Collection[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .command import Setting, command, leader
 from .runs import announce, finished, resumable
-from .settings import DATA, MODEL, TRAINING
+from .settings import DATA, MODEL, SET, TRAINING, assignments
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     replace(MODEL, default="base", help="where to start: a folder, a Hugging Face name, or a bundled model"),
     Setting("system", str, "what to become: a text system of `interlace systems`", "sdar", short="-s"),
     Setting("block_size", int, "tokens per block", shown="the system's"),
+    SET,
     *TRAINING,
     *DATA,
     Setting(
@@ -28,10 +29,19 @@ if TYPE_CHECKING:
     panel="Train",
     config=True,
 )
-def adapt(model: str, system: str, block_size: int | None, probe_prompts: int, json: bool, **settings: Any) -> None:
+def adapt(
+    model: str,
+    system: str,
+    block_size: int | None,
+    set: list[str] | None,
+    probe_prompts: int,
+    json: bool,
+    **settings: Any,
+) -> None:
     """Adapt an autoregressive model to another system: block diffusion, with several tokens per forward.
 
-    The weights go in as they are and come out in the system's published format;
+    The weights go in as they are and come out in the system's published format
+    (in our own if that cannot express the network);
     the mask token takes a free row of the embedding. At every evaluation the
     held-out bound (nats per token) and the tokens per forward are measured.
 
@@ -42,6 +52,7 @@ def adapt(model: str, system: str, block_size: int | None, probe_prompts: int, j
       interlace adapt --out adapted --seconds 120 --batch-rows 8 --length 256
       interlace adapt --model Qwen/Qwen3-0.6B --data corpus.jsonl --out adapted
       interlace adapt --model DIR --data src --out adapted --block-size 8 --suffix-first 0.25
+      interlace adapt --system efficient-dlm --set half_life=0.25 --out adapted
       interlace adapt --out adapted --print-config > run.toml
       interlace adapt --config run.toml --steps 2000
       accelerate launch -m interlace adapt --config run.toml
@@ -67,7 +78,7 @@ def adapt(model: str, system: str, block_size: int | None, probe_prompts: int, j
                 _announce(f"{model} ({family})", becoming, rows, training, data)
 
         measured = probes(data, probe_prompts, training.seed)
-        adapted = run(base, training, data, system, block_size, measured, on_start)
+        adapted = run(base, training, data, system, block_size, assignments(set), measured, on_start)
     finished(adapted, training, json)
 
 

@@ -36,7 +36,13 @@ SEED = Setting("seed", int, "of all random draws; a row draws the same alone and
     Setting("batch_rows", int, "prompts generated at once", 16),
     *DECODING,
     Setting("schedule", str, "another path, as `interlace show` takes it", shown="the system's", panel="Decoding"),
-    Setting("memory", str, "exact keeps the past, none computes it anew: the same text", "exact", panel="Decoding"),
+    Setting(
+        "memory",
+        str,
+        "exact keeps the past, none computes it anew: the same text; block lets keys inside a block get stale",
+        shown="the system's",
+        panel="Decoding",
+    ),
     SEED,
     *OPENING,
     panel="Use",
@@ -53,7 +59,7 @@ def generate(
     echo: bool | None,
     batch_rows: int,
     schedule: str | None,
-    memory: str,
+    memory: str | None,
     seed: int,
     system: str | None,
     dtype: str | None,
@@ -84,7 +90,7 @@ def generate(
     if stop is not None and not all(stop):
         raise SettingError("--stop is an empty text, with which everything would end; pass a text")
     rows = prompts(prompt, file, tokens)
-    options: dict[str, Any] = {"memory": memory, "drafts": drafts, "details": json}
+    options: dict[str, Any] = {"drafts": drafts, "details": json} | ({"memory": memory} if memory else {})
     if schedule is not None:
         from ..schedules import parse_schedule
 

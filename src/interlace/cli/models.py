@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
 from .command import Setting
+from .settings import SET, assignments
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -25,6 +27,7 @@ OPENING = (
         panel="Decoding",
     ),
     Setting("device", str, "where it runs: cpu, cuda, cuda:1", shown="cuda if there is one", panel="Decoding"),
+    replace(SET, panel="Decoding"),
 )
 
 
@@ -40,7 +43,7 @@ def open_text_model(
             f"{model} is a model of the system {found.system.name}, which does not generate text; sample from it by "
             f"interlace sample --model {model}"
         )
-    return found.with_(**decoding)
+    return _changed(found, decoding)
 
 
 def open_clip_model(model: str, dtype: str | None, device: str | None, decoding: Mapping[str, Any]) -> Model:
@@ -53,7 +56,17 @@ def open_clip_model(model: str, dtype: str | None, device: str | None, decoding:
             f"{model} is a model of the system {found.system.name}, which generates text; use interlace generate "
             f"--model {model}"
         )
-    return found.with_(**decoding)
+    return _changed(found, decoding)
+
+
+def _changed(found: Model, decoding: Mapping[str, Any]) -> Model:
+    """Options of the command line, and what ``--set`` says beside them."""
+    named = {name: value for name, value in decoding.items() if name != "set"}
+    others = assignments(decoding.get("set"))
+    twice = next((name for name in others if named.get(name) is not None), None)
+    if twice is not None:
+        raise SettingError(f"{twice} is given by --{twice.replace('_', '-')} and by --set; pass one of them")
+    return found.with_(**(named | others))
 
 
 def _open(model: str, system: str | None, dtype: str | None, device: str | None) -> Model:

@@ -5,9 +5,10 @@ A test compares every row with the field that it stands for: name, type, default
 
 from __future__ import annotations
 
+from ..errors import SettingError
 from .command import Setting
 
-__all__ = ["CLIPS", "CLIP_DATA", "CLIP_SHAPE", "DATA", "DECODING", "MODEL", "SHAPE", "TRAINING"]
+__all__ = ["CLIPS", "CLIP_DATA", "CLIP_SHAPE", "DATA", "DECODING", "MODEL", "SET", "SHAPE", "TRAINING", "assignments"]
 
 MODEL = Setting("model", str, "a folder, a Hugging Face name, or a bundled model: base, twin", short="-m")
 
@@ -132,6 +133,14 @@ CLIPS = tuple(
     )
 )
 
+SET = Setting(
+    "set",
+    list[str],
+    "another setting of the system, as `interlace show SYSTEM` lists them; may be repeated",
+    panel="System",
+    metavar="NAME=VALUE",
+)
+
 # Left to the model's system where they are not given: what is shown is what text systems have.
 DECODING = tuple(
     Setting(name, type, help, None, shown=shown, panel="Decoding")
@@ -146,3 +155,19 @@ DECODING = tuple(
         ("top_p", float, "keep the smallest set of this probability; 1 is off", "1.0"),
     )
 )
+
+
+def assignments(given: list[str] | None) -> dict[str, str]:
+    """``NAME=VALUE`` texts as a table; the system's settings say later what a value may be.
+
+    >>> assignments(["half-life=0.25"])
+    {'half_life': '0.25'}
+    """
+    found = {}
+    for one in given or ():
+        name, equals, value = one.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name or name in found:
+            raise SettingError(f"--set {one!r} is no setting, or is given twice; write --set NAME=VALUE")
+        found[name] = value.strip()
+    return found

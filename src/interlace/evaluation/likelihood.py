@@ -8,6 +8,9 @@ weighting by 1/p is, on average over p, the same as masking a uniform subset of 
 weight L/m. So no draw is empty and no weight exceeds L, where 1/p has no bound; the expectation is unchanged, and equal
 for every way of drawing p (one per document, as in SDAR's training, or one per block).
 
+Where a token is predicted at the one before it, the first token of a block comes from the clean past alone, as in
+sampling: it costs its exact -log p, and the bound is over the others.
+
 Both kinds score the same tokens: all of a text except its first, which is given. What fills up the last block of a text
 stays masked and is not scored. So numbers of models with one tokenizer compare per token, and others per byte.
 """
@@ -24,10 +27,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..attention.kernels import make_mask
-from ..attention.patterns import Tags, TwoCopy
+from ..attention.patterns import Tags
 from ..errors import DataError, SettingError
 from ..grid import Noise
 from ..processes import AbsorbingMask, NextToken
+from ..training.objectives import TwoCopyLoss
 from ..worlds.corpus import Document
 from .progress import watched
 from .rates import around, ratio
@@ -99,10 +103,12 @@ def likelihood(
     process = model.parts.process
     if draws < 1 or length < 2 or at_once < 1:
         raise SettingError(f"draws {draws}, length {length}, at_once {at_once}; pass at least 1, 2 and 1")
-    if not isinstance(process, NextToken | AbsorbingMask):
+    objective = model.parts.objective
+    if not isinstance(process, NextToken) and not isinstance(objective, TwoCopyLoss):
         raise SettingError(f"{model.system.name} has no likelihood here; pass a next-token or a masked text model")
     exact = isinstance(process, NextToken)
-    length = min(length, model.network.config.max_positions // model.parts.layout.size * model.parts.layout.size)
+    size = objective.layout.size if isinstance(objective, TwoCopyLoss) else 1
+    length = min(length, model.network.config.max_positions // size * size)
     rows = [row for text in texts for row in _stretches(model, text, length)]
     if not rows:
         raise DataError("the texts hold no token to score; pass texts of two tokens or more")
@@ -176,24 +182,30 @@ def _exact(model: Model, rows: list[list[int]]) -> list[float]:
 def _bound(
     model: Model, process: AbsorbingMask, rows: list[list[int]], first: int, draws: int, seed: int
 ) -> list[float]:
-    network, layout = model.network, model.parts.layout
+    objective = model.parts.objective
+    assert isinstance(objective, TwoCopyLoss)
+    network, layout, shift = model.network, objective.layout, process.shift
     clean, length, index = _rectangle(rows, layout.size, next(network.parameters()).device)
     count, width = clean.shape
     unit, positions = layout.unit(index), layout.positions(index)
     document = torch.zeros_like(clean).masked_fill(unit > layout.unit(length - 1), -1)
     once = Tags(index, unit, document, torch.ones_like(unit))
     pairs = zip(once, once._replace(copy=torch.zeros_like(unit)), strict=True)
-    mask = make_mask(TwoCopy(model.parts.pattern), Tags(*(torch.cat(pair, 1) for pair in pairs)))
+    mask = make_mask(objective.pattern, Tags(*(torch.cat(pair, 1) for pair in pairs)))
     scored = (index > 0) & (index < length)
     filling = index >= length
     totals = torch.zeros(count, dtype=torch.float64)
+    seeds = scored & (index % layout.size < shift)
+    scored &= ~seeds
     for draw in range(draws):
         chosen, weight = _choose(scored.view(count, -1, layout.size), first, draw, draws, seed)
         noisy = clean.masked_fill(chosen | filling, process.mask_id)
         hidden = network(torch.cat((noisy, clean), 1), torch.cat((positions, positions), 1), mask)
-        prediction = network.head(hidden[:, :width][chosen]).float()
-        losses = F.cross_entropy(prediction, clean[chosen], reduction="none") * weight[chosen]
-        totals += torch.zeros_like(weight).masked_scatter(chosen, losses).double().sum(1).cpu()
+        hidden = hidden.view(count, 2, width, -1).roll(shift, 2)
+        told = torch.where(seeds[..., None], hidden[:, 1], hidden[:, 0])
+        asked, weight = chosen | seeds, weight.masked_fill(seeds, 1.0)
+        losses = F.cross_entropy(network.head(told[asked]).float(), clean[asked], reduction="none") * weight[asked]
+        totals += torch.zeros_like(weight).masked_scatter(asked, losses).double().sum(1).cpu()
     return (totals / draws).tolist()
 
 

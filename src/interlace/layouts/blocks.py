@@ -27,6 +27,7 @@ class Blocks:
 
     Args:
         size: tokens per unit.
+        per: units that are always there together (a block of sub-blocks): a row holds a multiple of them.
 
     >>> import torch
     >>> Blocks(4).unit(torch.tensor([0, 3, 4, 9])).tolist(), Blocks(4).units(9)
@@ -34,17 +35,20 @@ class Blocks:
     """
 
     size: int
+    per: int = 1
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise SettingError(f"the block size is {self.size}; pass 1 or more")
+        if self.per < 1:
+            raise SettingError(f"per is {self.per}; pass 1 or more units per block")
 
     @property
     def axes(self) -> int:
         return 1
 
     def units(self, length: int) -> int:
-        return -(-length // self.size)
+        return -(-length // (self.size * self.per)) * self.per
 
     def unit(self, index: Tensor) -> Tensor:
         return index // self.size

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SettingError
+from .protocol import Span
 
 __all__ = ["ExactKV"]
 
@@ -52,6 +53,9 @@ class ExactKV:
     def _views(self) -> None:
         self._layers = [tuple(layer.unbind(0)) for layer in self.storage.unbind(0)]
         self._rows = torch.arange(self.storage.shape[2], device=self.storage.device)[:, None]
+
+    def span(self, row: int, first: int, last: int, horizon: int, begun: bool) -> Span:
+        return Span(self.lengths[row], horizon, horizon)
 
     def open(self, ends: list[int]) -> int:
         self.reads = max(ends)

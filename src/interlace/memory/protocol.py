@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-__all__ = ["Memory"]
+__all__ = ["Memory", "Span"]
+
+
+class Span(NamedTuple):
+    """What a forward is given of a row: the tokens ``start..end``, which may read the keys ``0..reads``."""
+
+    start: int
+    end: int
+    reads: int
 
 
 class Memory(Protocol):
@@ -22,8 +30,16 @@ class Memory(Protocol):
     keeps: bool
     """Whether commits spare work; False for the reference that recomputes everything."""
 
+    def span(self, row: int, first: int, last: int, horizon: int, begun: bool) -> Span:
+        """What a forward that shows the live tokens ``first..last`` of a row must be given.
+
+        horizon: the end of all that they may see. begun: whether the unit has had a move or, where a token is predicted
+        at the one before it, whether its first token is known.
+        """
+        ...
+
     def open(self, ends: list[int]) -> int:
-        """Announce a forward up to ``ends``; return how many key slots, counted from token 0, it will read."""
+        """Announce a forward that reads up to ``ends``; return how many key slots, counted from token 0, it reads."""
         ...
 
     def write(self, layer: int, k: Tensor, v: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:

@@ -82,9 +82,10 @@ class AbsorbingMask:
         draw: Draw,
         carry: Tensor | None = None,
         details: bool = True,
+        wanted: Tensor | None = None,
     ) -> Advanced:
         size = x.shape[1]
-        masked = x == self.mask_id
+        masked = x == self.mask_id if wanted is None else wanted
         # a mask is never a candidate: a unit would not get cleaner
         prediction = prediction.float()
         prediction[:, self.mask_id] = float("-inf")

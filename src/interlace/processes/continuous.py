@@ -74,6 +74,7 @@ class GaussianPath(ABC):
         draw: Draw,
         carry: Tensor | None = None,
         details: bool = True,
+        wanted: Tensor | None = None,
     ) -> Advanced:
         def time(steps: Tensor) -> Tensor:
             return ((1 - steps.to(x.dtype) / of).clamp_min(0) ** self.grid).view(-1, 1, 1)

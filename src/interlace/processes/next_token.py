@@ -56,6 +56,7 @@ class NextToken:
         draw: Draw,
         carry: Tensor | None = None,
         details: bool = True,
+        wanted: Tensor | None = None,
     ) -> Advanced:
         uniform = None if self.sampler.greedy else draw("uniform", x.shape[1]).flatten()
         drawn = self.sampler(prediction, uniform)

@@ -77,9 +77,11 @@ class Process(Protocol):
         draw: Draw,
         carry: Tensor | None = None,
         details: bool = True,
+        wanted: Tensor | None = None,
     ) -> Advanced:
         """One step: x [m, size, ...], prediction of the open tokens [number open, ...], step int64 [m].
 
-        ``details``: whether the log-probabilities of the tokens are wanted.
+        ``details``: whether the log-probabilities of the tokens are wanted. ``wanted``: boolean [m, size], the open
+        tokens that are predicted, when those are not all; the others stay as they are.
         """
         ...

@@ -5,6 +5,7 @@ from .block_by_block import BlockByBlock
 from .diagonal import Diagonal
 from .level_by_level import LevelByLevel
 from .parsing import parse_schedule, schedule_text
+from .seeded import Seeded
 from .token_by_token import TokenByToken
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "BlockByBlock",
     "Diagonal",
     "LevelByLevel",
+    "Seeded",
     "TokenByToken",
     "parse_schedule",
     "schedule_text",

@@ -92,7 +92,8 @@ class Claim:
 class System:
     """A published system: where it comes from, its settings' defaults, and its parts as a function of them.
 
-    format: the checkpoint family in which its weights are published (None: our own).
+    format: the checkpoint family in which its weights are published. written_as: for a system without one, the family
+    whose format its adapted models are written in (None: our own); config.json then names the system.
     """
 
     name: str
@@ -104,3 +105,4 @@ class System:
     parts: Callable[[Any], Parts]
     claim: Claim | None = None
     format: str | None = None
+    written_as: str | None = None

@@ -109,7 +109,8 @@ class DenoisingLoss:
 
         unit = self.layout.unit(batch.index)
         tag = torch.tensor([*range(1, len(views) + 1), 0][: len(copies)], device=unit.device).repeat_interleave(n)
-        tags = Tags(*(t.repeat(1, len(copies)) for t in (batch.index, unit, document)), tag.expand(rows, -1))
+        index, units, documents = (t.repeat(1, len(copies)) for t in (batch.index, unit, document))
+        tags = Tags(index, units, documents, tag.expand(rows, -1))
         positions = self.layout.positions(batch.index if batch.place is None else batch.place)
         told: dict[str, Tensor] = {}
         if self.process.conditioned:
