@@ -558,6 +558,6 @@ def collect(
             end = len(prompt) + int(hits[0]) if stopped else end
         new = slice(begin, end)
         forwards, slots = (max((getattr(event, name) for event in found), default=0) for name in ("forwards", "slots"))
-        extra = (log_prob[new], order[new]) if details else (None, None)
-        results.append(Result(row[new], row[:end], forwards, stopped, *extra, slots=slots))
+        found_log_prob, found_order = (log_prob[new], order[new]) if details else (None, None)
+        results.append(Result(row[new], row[:end], forwards, stopped, found_log_prob, found_order, slots))
     return results
