@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from .arrangements import Arrangement, taken
 from .attention.patterns import Pattern, Tags, dense
 from .errors import SettingError
 from .grid import Levels, Move, Noise, Schedule
@@ -113,6 +115,7 @@ def generate(
     schedule: Schedule,
     pattern: Pattern,
     memory: str = "exact",
+    arrangement: Arrangement | None = None,
     stop: Sequence[int] = (),
     seed: int | Sequence[int] = 0,
     label: Sequence[int] | None = None,
@@ -135,6 +138,8 @@ def generate(
         layout, process, schedule, pattern: the system (see ``interlace.systems``).
         memory: "exact" (keys and values kept), "block" (inside a block of several units the other units' keys may be
             stale) or "none" (everything recomputed; the reference).
+        arrangement: the physical order of the tokens that a forward is given, if not that of their places; the pattern
+            judges by it, so what it puts first can be committed first.
         stop: token ids that end a row, after the unit in which they appear behind the prompt.
         seed: one seed for every row, or one per row. label: class of every row, for conditional networks.
         guide: how predictions under several labels are combined (``interlace.guidance``).
@@ -149,8 +154,8 @@ def generate(
             or a label that the network does not know, or parts that do not fit each other.
     """
     walk = _Walk(
-        network, prompts, length, layout, process, schedule, pattern, memory, tuple(stop), seed, label, guide, drafts,
-        fuse, details, places,
+        network, prompts, length, layout, process, schedule, pattern, memory, arrangement, tuple(stop), seed, label,
+        guide, drafts, fuse, details, places,
     )  # fmt: skip
     return walk.run()
 
@@ -168,6 +173,7 @@ class _Walk:
         schedule: Schedule,
         pattern: Pattern,
         memory: str,
+        arrangement: Arrangement | None,
         stop: tuple[int, ...],
         seed: int | Sequence[int],
         label: Sequence[int] | None,
@@ -178,7 +184,7 @@ class _Walk:
         places: Sequence[Tensor] | None,
     ) -> None:
         self.network, self.layout, self.process, self.schedule = accelerated(network), layout, process, schedule
-        self.pattern, self.stop, self.drafts, self.fuse = pattern, stop, drafts, fuse
+        self.pattern, self.stop, self.drafts, self.fuse, self.arrangement = pattern, stop, drafts, fuse, arrangement
         self.guide, size, config = guide, layout.size, network.config
         parameter = next(network.parameters())
         self.device = parameter.device
@@ -198,14 +204,15 @@ class _Walk:
         self.label = None if label is None else torch.as_tensor(label, device=self.device)
 
         totals = [layout.units(len(p) + more) * size for p, more in zip(known, lengths, strict=True)]
-        width = max(totals, default=0)
-        self.content = torch.zeros((count, width, *tail), dtype=kind)
+        self.width = width = max(totals, default=0)
+        # the last column is for cells that no row has
+        self.content = torch.zeros((count, width + 1, *tail), dtype=kind)
         self.rows: list[_Row] = []
         for number, (prompt, more) in enumerate(zip(known, lengths, strict=True)):
             units = totals[number] // size
             if units:
-                every = range(units)
-                prior = process.prior(self._drawing([number] * units, list(every), [-1] * units), units, size, *tail)
+                draw = partial(self._draw, [number] * units, list(range(units)), [-1] * units, 1)
+                prior = process.prior(draw, units, size, *tail)
                 self.content[number, : units * size] = prior.reshape(units * size, *tail)
             fresh = self.content[number, : len(prompt)]
             self.content[number, : len(prompt)] = prompt if config.features else prompt.where(prompt != OPEN, fresh)
@@ -236,8 +243,8 @@ class _Walk:
             self.positions[number, : len(given)] = given
         self.text = config.features == 0
         self.carry: Tensor | None = None
-        self.log_prob = torch.zeros(count, width, device=self.device) if details else None
-        self.order = torch.full((count, width), -1, device=self.device) if details else None
+        self.log_prob = torch.zeros(count, width + 1, device=self.device) if details else None
+        self.order = torch.full((count, width + 1), -1, device=self.device) if details else None
         self.memory: Memory
         kinds: dict[str, type[ExactKV]] = {"exact": ExactKV, "block": BlockCache}
         if memory in kinds:
@@ -276,7 +283,13 @@ class _Walk:
     def _step(self, moves: list[Move]) -> list[Event]:
         """One forward for every row, and one step of the process for every live unit."""
         rows, size, shift, device = self.alive, self.layout.size, self.process.shift, self.device
-        live = [(r, u, s) for r, move in enumerate(moves) for u, s in zip(move.units, move.step, strict=True)]
+        together = max(len(move.units) for move in moves) if moves[0].together else 1
+        live = [
+            (r, u, s)
+            for r, move in enumerate(moves)
+            for u, s in list(zip(move.units, move.step, strict=True))[: 1 if moves[0].together else None]
+        ]  # the first unit of every stretch of ``together`` units
+        cells = together * size
         spans = [self._span(r, move) for r, move in enumerate(moves)]
         fed = [self._committable(r) for r in range(len(rows))]  # clean units that this forward sees for good
         if (
@@ -290,17 +303,25 @@ class _Walk:
             spans = [self._span(r, move) for r, move in enumerate(moves)]
 
         numbers, units = [rows[r].number for r, _, _ in live], [u for _, u, _ in live]
-        visits = [int(rows[r].levels.visits[u]) for r, u, _ in live]
+        # by visits, not by step, since the last step may be taken again
+        every = [
+            (rows[r].number, u, int(rows[r].levels.visits[u]) if u < len(rows[r].levels) else 0)
+            for r, first, _ in live
+            for u in range(first, first + together)
+        ]
         steps = torch.tensor([s for _, _, s in live], device=device)
-        where = self._where(numbers, [u * size for u in units], self.content.shape[1])
+        where = self._where(numbers, [u * size for u in units], cells, self.width)
         x = self.content[where]
         wanted = self.process.open(x)
+        if together > 1:  # a shorter row has fewer units left
+            left = torch.tensor([len(moves[r].units) * size for r, _, _ in live], device=device)
+            wanted &= torch.arange(cells, device=device) < left[:, None]
         blind = [i for i, (r, _, _) in enumerate(live) if moves[r].blind]
         if blind:
             wanted[blind, shift:] = False
         width = max(span.end - span.start for span in spans)
         starts = [u * size - shift - spans[r].start for r, u, _ in live]
-        read = self._where([r for r, _, _ in live], starts, width)
+        read = self._where([r for r, _, _ in live], starts, cells, width - 1)
 
         def predict(label: Tensor | None) -> Tensor:
             # the head only where something is still open
@@ -310,21 +331,30 @@ class _Walk:
         prediction = predict(label) if self.guide is None else self.guide(predict, label)
 
         carry = None if self.carry is None else self.carry[where]
-        draw = self._drawing(numbers, units, visits)  # not by step: the last step may be taken again
+        draw = partial(
+            self._draw, [n for n, _, _ in every], [u for _, u, _ in every], [v for _, _, v in every], together
+        )
         details = self.log_prob is not None
         after = self.process.advance(x, prediction, steps, moves[0].of, draw, carry, details, wanted)
         if self.log_prob is not None and self.order is not None and after.log_prob is not None:
             fixed = wanted & ~self.process.open(after.x)
             self.log_prob[where] = after.log_prob.where(fixed, self.log_prob[where])
-            taken = torch.tensor(visits, device=device)[:, None]
-            self.order[where] = taken.where(fixed, self.order[where])
+            visits = torch.tensor([visit for _, _, visit in every], device=device)
+            move = visits.view(-1, together).repeat_interleave(size, 1)
+            self.order[where] = move.where(fixed, self.order[where])
         self.content[where] = after.x
         if after.carry is not None:
             if self.carry is None:
                 self.carry = torch.zeros_like(self.content)
             self.carry[where] = after.carry
 
-        reached = [(rows[r], u, level) for (r, u, _), level in zip(live, after.level.tolist(), strict=True)]
+        levels = after.level if together == 1 else self.process.level(after.x.view(-1, size)).view(-1, together)
+        reached = [
+            (rows[r], u, level)
+            for (r, first, _), found in zip(live, levels.view(-1, together).tolist(), strict=True)
+            for u, level in enumerate(found[: len(moves[r].units)] if together > 1 else found, first)
+            if rows[r].levels.value[u] > 0
+        ]
         for row, u, level in reached:
             row.levels.value[u] = level
             row.levels.visits[u] += 1
@@ -351,23 +381,21 @@ class _Walk:
             row.first = row.levels.frontier(row.first)
             row.begun = row.first < len(row.levels) and bool(row.levels.visits[row.first])
         if self.alive and self.process.shift and self.process.feeds_draft:
-            last = self.content.shape[1] - 1
-            places = [min(row.first * self.layout.size, last) for row in self.alive]
+            places = [row.first * self.layout.size for row in self.alive]
             open = self.process.open(self.content[[row.number for row in self.alive], places]).tolist()
             for row, unknown in zip(self.alive, open, strict=True):
                 row.begun = not unknown
 
-    def _where(self, rows: list[int], starts: list[int], width: int) -> Any:
-        """An index of the ``size`` cells from each start on: tensors [rows, width, ...] -> [len(rows), size, ...].
+    def _where(self, rows: list[int], starts: list[int], count: int, last: int) -> Any:
+        """An index of the ``count`` cells from each start on: tensors [rows, n, ...] -> [len(rows), count, ...].
 
-        For a cell outside of the tensor, which nobody will ask for, stands the nearest one inside.
+        For a cell outside of 0..last, which nobody will ask for, stands the nearest one inside.
         """
-        size = self.layout.size
-        if len(rows) == 1 and 0 <= starts[0] <= width - size:
-            return slice(rows[0], rows[0] + 1), slice(starts[0], starts[0] + size)
+        if len(rows) == 1 and 0 <= starts[0] <= last + 1 - count:
+            return slice(rows[0], rows[0] + 1), slice(starts[0], starts[0] + count)
         first = torch.tensor(starts, device=self.device)[:, None]
-        cells = first + torch.arange(size, device=self.device)
-        return torch.tensor(rows, device=self.device)[:, None], cells.clamp_(0, width - 1)
+        cells = first + torch.arange(count, device=self.device)
+        return torch.tensor(rows, device=self.device)[:, None], cells.clamp_(0, last)
 
     def _committable(self, r: int) -> int:
         """How many units, from the first, see clean units only: their keys will never change."""
@@ -395,6 +423,7 @@ class _Walk:
         n = max(span.end - span.start for span in spans)
         whole = len(numbers) == len(self.rows)
         mask: Tensor | None
+        order: Tensor | None = None
         if len(set(spans)) == 1:
             first, end, _ = spans[0]
             index = torch.arange(first, end, device=device).expand(len(numbers), n)
@@ -408,12 +437,16 @@ class _Walk:
             begin, close, far = torch.tensor(spans, device=device)[:, :, None].unbind(1)
             index = begin + torch.arange(n, device=device)
             valid = index < close
-            slots = index.where(valid, self.content.shape[1])
+            slots = index.where(valid, self.width)
             index = index.minimum(close - 1).clamp_min(0)
             owner = torch.tensor(numbers, device=device)[:, None]
             content, positions = self.content[owner, index], self.positions[owner, index]
             every = torch.arange(reads, device=device)[None]
             mask = dense(self.pattern, self._tags(index), self._tags(every)) & (every < far.clamp_min(1)).unsqueeze(1)
+        if self.arrangement is not None:
+            padding = torch.zeros_like(slots) if len(set(spans)) == 1 else (slots == self.width).long()
+            order = self.arrangement(self.process.open(content), padding)
+            content, positions, index = (taken(x, order) for x in (content, positions, index))
         told: dict[str, Tensor] = {}
         if self.process.conditioned:
             levels = [torch.from_numpy(row.levels.value).to(device, torch.float32) for row in self.alive]
@@ -424,7 +457,8 @@ class _Walk:
         if not self.process.feeds_draft:
             content = content.clamp_min(0)
         mask = None if mask is None else mask.unsqueeze(1)
-        return self.network(content, positions, mask, self.memory, slots, **told)
+        hidden = self.network(content, positions, mask, self.memory, slots, **told)
+        return hidden if order is None else taken(hidden, order.argsort(1))
 
     def _tags(self, index: Tensor) -> Tags:
         zero = torch.zeros_like(index)
@@ -451,11 +485,12 @@ class _Walk:
             row.number, unit, start, content.clone(), done, level, row.forwards, last, row.slots, log_prob, order
         )
 
-    def _drawing(self, rows: list[int], units: list[int], steps: list[int]) -> Callable[..., Tensor]:
-        def draw(kind: str, *shape: int) -> Tensor:
-            return getattr(self.noise, kind)(rows, units, steps, shape)
-
-        return draw
+    def _draw(
+        self, rows: list[int], units: list[int], steps: list[int], together: int, kind: str, cells: int, *tail: int
+    ) -> Tensor:
+        """Noise of units, side by side where several are decided on together: [units / together, cells, ...]."""
+        drawn: Tensor = getattr(self.noise, kind)(rows, units, steps, (cells // together, *tail))
+        return drawn.reshape(-1, cells, *tail)
 
 
 def _fit(process: Process, layout: Layout, config: TransformerConfig, label: Sequence[int] | None) -> None:

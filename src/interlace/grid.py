@@ -67,13 +67,15 @@ class Move:
     the unit really reached.
 
     ``blind``: the units are not shown to the network; only what the past alone says of their first tokens is used
-    (by processes that predict a token at the one before it).
+    (by processes that predict a token at the one before it). ``together``: the units are neighbours, and a process
+    decides on their tokens as on those of a single unit (a window); some of them may be clean already.
     """
 
     units: tuple[int, ...]
     step: tuple[int, ...]
     of: int
     blind: bool = False
+    together: bool = False
 
     @property
     def to(self) -> tuple[float, ...]:

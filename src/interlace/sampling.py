@@ -46,6 +46,8 @@ class Sampler:
     in greedy decoding it is softmax(logits). A draw is made by one uniform number a token, so that a row draws the
     same token alone and in a batch.
 
+    ``raw``: confidence, entropy and the cuts are those of softmax(logits), and the temperature acts on what is left.
+
     Raises ``SettingError`` for a negative temperature, top_k < 0 or top_p outside (0, 1].
 
     >>> candidates = Sampler()(torch.tensor([[0.0, 2.0]]), None)
@@ -56,6 +58,7 @@ class Sampler:
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    raw: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -72,12 +75,15 @@ class Sampler:
     def __call__(self, logits: Tensor, uniform: Tensor | None) -> Candidates:
         """logits [m, vocab], uniform [m] in [0, 1) (unused and may be None when greedy)."""
         logits = logits.float()
-        if self.temperature > 0:
+        if self.temperature > 0 and not self.raw:
             logits = logits / self.temperature
         if self.greedy:
             return Candidates(logits.argmax(-1), logits)
         assert uniform is not None
-        return Candidates(_inverse(self._cut(logits.softmax(-1)), uniform), logits)
+        weights = self._cut(logits.softmax(-1))
+        if self.raw:  # p ** (1 / T), scaled so that the likeliest stays 1
+            weights = (weights / weights.amax(-1, keepdim=True)) ** (1 / self.temperature)
+        return Candidates(_inverse(weights, uniform), logits)
 
     def _cut(self, probabilities: Tensor) -> Tensor:
         if 0 < self.top_k < probabilities.shape[-1]:

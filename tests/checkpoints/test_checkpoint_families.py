@@ -125,6 +125,25 @@ def test_published_names_of_fast_dllm_v2(tmp_path: Path, edit: Callable[..., Non
     assert load(folder).block_size == 32
 
 
+@pytest.mark.parametrize("shape", [{"qk_norm": True}, {"qk_norm": False, "qkv_bias": True}], ids=["qwen3", "qwen2"])
+def test_published_names_of_wedlm(shape: dict[str, Any], tmp_path: Path) -> None:
+    made = Checkpoint(network(TransformerConfig(**SMALL, **shape)), family="wedlm", mask_token_id=1)
+    folder = save(made, tmp_path / "saved")
+    config = json.loads((folder / "config.json").read_text())
+    expected = {
+        "model_type": "wedlm",
+        "architectures": ["WeDLMForCausalLM"],
+        "qk_norm": shape["qk_norm"],
+        "attention_bias": shape.get("qkv_bias", False),
+        "layer_types": ["full_attention"] * 3,
+    }
+    assert expected.items() <= config.items() and "block_size" not in config
+    assert config["auto_map"]["AutoModelForCausalLM"] == "modeling_wedlm.WeDLMForCausalLM"
+    names = {name.split("self_attn.")[1] for name in load_file(folder / "model.safetensors") if "layers.1.self" in name}
+    assert ("q_norm.weight" in names) == shape["qk_norm"] and ("q_proj.bias" in names) != shape["qk_norm"]
+    assert same_weights(load(folder).network, made.network)
+
+
 def test_a_mask_that_no_file_names(tmp_path: Path, edit: Callable[..., None]) -> None:
     """Fast-dLLM v2 hard-codes it: 151665, a row that Qwen2.5 leaves free."""
     wide = TransformerConfig(**{**SMALL, "vocab_size": 151_670, "hidden_size": 4}, qk_norm=False, qkv_bias=True)

@@ -82,6 +82,8 @@ FORMATS = [
     ("qwen2", "fast-dllm-v2", "fast_dllm_v2", {}),
     ("qwen3", "fast-dllm-v2", "interlace", {"sub_block_size": 2}),
     ("llama", "sdar", "interlace", {}),
+    ("qwen2", "wedlm", "wedlm", {}),
+    ("qwen3", "wedlm", "wedlm", {}),
 ]
 
 

@@ -155,16 +155,19 @@ class BlockCausal:
 class TwoCopy:
     """The training layout of block diffusion: a noisy and a clean copy of the row, side by side.
 
-    noisy -> noisy: the own unit only; noisy -> clean: earlier units only; clean -> clean: ``clean`` (by default
-    block-causal); clean -> noisy: never. So every noisy unit is predicted from exactly what it sees in sampling:
-    the clean past and itself. Known as SCAM in ACDiT (arXiv:2412.07720); also BD3-LM (arXiv:2503.09573) and SDAR
-    (arXiv:2510.06303). The order of the copies in the row does not matter: the tags say which is which.
+    noisy -> noisy: the own unit only, all of it or as ``noisy`` says; noisy -> clean: earlier units only; clean ->
+    clean: ``clean`` (by default block-causal); clean -> noisy: never. So every noisy unit is predicted from exactly
+    what it sees in sampling: the clean past and itself. Known as SCAM in ACDiT (arXiv:2412.07720); also BD3-LM
+    (arXiv:2503.09573) and SDAR (arXiv:2510.06303). The order of the copies in the row does not matter: the tags say
+    which is which.
     """
 
     clean: Pattern = BlockCausal()
+    noisy: Pattern = Bidirectional()
 
     def __call__(self, q: Tags, k: Tags) -> Tensor:
-        noisy = (q.copy > 0) & (((k.copy == q.copy) & (k.unit == q.unit)) | ((k.copy == 0) & (k.unit < q.unit)))
+        own = (k.copy == q.copy) & (k.unit == q.unit) & self.noisy(q, k)
+        noisy = (q.copy > 0) & (own | ((k.copy == 0) & (k.unit < q.unit)))
         return noisy | ((q.copy == 0) & (k.copy == 0) & self.clean(q, k))
 
     def horizon(self, unit: int, units: int) -> int:

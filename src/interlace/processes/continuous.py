@@ -48,7 +48,7 @@ class GaussianPath(ABC):
         return alpha * clean + sigma * noise
 
     def learns(self, noisy: Tensor, clean: Tensor) -> Tensor:
-        return torch.ones(noisy.shape[:2], dtype=torch.bool, device=noisy.device)
+        return torch.ones(noisy.shape[:-1], dtype=torch.bool, device=noisy.device)
 
     def loss(self, prediction: Tensor, clean: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
         t = level.clamp_min(self.min_level).unsqueeze(-1)

@@ -49,7 +49,7 @@ class Process(Protocol):
         ...
 
     def learns(self, noisy: Tensor, clean: Tensor) -> Tensor:
-        """The tokens whose prediction carries a loss, boolean [rows, n]."""
+        """The tokens whose prediction carries a loss, boolean [..., n]."""
         ...
 
     def loss(self, prediction: Tensor, clean: Tensor, noisy: Tensor, level: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 from .dynamic import Dynamic
 from .entropy import EntropyBounded
+from .near_certain import NearCertain
 from .protocol import Reveal, top
 from .sequential import Sequential
 from .static import Static
 from .threshold import Threshold
 
-__all__ = ["Dynamic", "EntropyBounded", "Reveal", "Sequential", "Static", "Threshold", "top"]
+__all__ = ["Dynamic", "EntropyBounded", "NearCertain", "Reveal", "Sequential", "Static", "Threshold", "top"]

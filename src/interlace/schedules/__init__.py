@@ -6,6 +6,7 @@ from .diagonal import Diagonal
 from .level_by_level import LevelByLevel
 from .parsing import parse_schedule, schedule_text
 from .seeded import Seeded
+from .streaming import Streaming
 from .token_by_token import TokenByToken
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Diagonal",
     "LevelByLevel",
     "Seeded",
+    "Streaming",
     "TokenByToken",
     "parse_schedule",
     "schedule_text",

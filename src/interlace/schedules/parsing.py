@@ -13,11 +13,12 @@ from .block_by_block import BlockByBlock
 from .diagonal import Diagonal
 from .level_by_level import LevelByLevel
 from .seeded import Seeded
+from .streaming import Streaming
 from .token_by_token import TokenByToken
 
 __all__ = ["parse_schedule", "schedule_text"]
 
-_CLASSES: tuple[Any, ...] = (TokenByToken, BlockByBlock, Seeded, AllAtOnce, Diagonal, LevelByLevel)
+_CLASSES: tuple[Any, ...] = (TokenByToken, BlockByBlock, Seeded, Streaming, AllAtOnce, Diagonal, LevelByLevel)
 
 
 def _name(cls: type) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import reveal
+from ..arrangements import Arrangement
 from ..attention.patterns import Pattern
 from ..errors import SettingError, nearest
 from ..grid import Schedule
@@ -31,11 +32,12 @@ class Parts:
     schedule: Schedule
     objective: Objective
     memory: str = "exact"
+    arrangement: Arrangement | None = None
 
     @property
     def sampling(self) -> dict[str, Any]:
         """What ``generate`` takes."""
-        return {name: getattr(self, name) for name in ("layout", "pattern", "process", "schedule", "memory")}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "objective"}
 
 
 class Settings(BaseModel):

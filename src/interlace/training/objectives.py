@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from ..arrangements import Arrangement, taken
 from ..attention.kernels import make_mask
 from ..attention.patterns import BlockCausal, Causal, Pattern, Tags, TwoCopy
 from ..errors import SettingError
@@ -41,24 +42,32 @@ class Objective(Protocol):
     def __call__(self, network: Transformer, batch: Batch, seed: int, step: int) -> Loss: ...
 
 
+def _follows(document: Tensor) -> Tensor:
+    """Whether a token, from the second of a row on, has one before it in its document."""
+    return (document[:, 1:] == document[:, :-1]) & (document[:, 1:] >= 0)
+
+
+def next_token_loss(network: Transformer, hidden: Tensor, content: Tensor, document: Tensor) -> Tensor:
+    """-log p(x_i | x_<i) of every token from the second of a row on, 0 where none is before it: float [rows, n - 1]."""
+    clean = content[:, 1:]
+    # every position but the last of a row is predicted at once: a fixed shape, the mask applied to the loss
+    prediction = network.head(hidden[:, :-1]).flatten(0, 1)
+    flat, level = clean.flatten(), torch.zeros((), device=clean.device)
+    return NextToken().loss(prediction, flat, flat, level).view_as(clean) * _follows(document)
+
+
 @dataclass(frozen=True)
 class NextTokenLoss:
     """L = sum_i -log p(x_i | x_<i), over every token that has one before it in its document."""
 
     pattern: Pattern = Causal()
-    process: NextToken = NextToken()
 
     def __call__(self, network: Transformer, batch: Batch, seed: int, step: int) -> Loss:
         document = batch.document
         mask = make_mask(self.pattern, Tags(batch.index, batch.index, document, torch.zeros_like(document)))
         hidden = network(batch.content, batch.index if batch.place is None else batch.place, mask)
-        learns = (document[:, 1:] == document[:, :-1]) & (document[:, 1:] >= 0)
-        clean = batch.content[:, 1:]
-        # every position but the last of a row is predicted at once: a fixed shape, the mask applied to the loss
-        prediction = network.head(hidden[:, :-1]).flatten(0, 1)
-        flat, level = clean.flatten(), torch.zeros((), device=clean.device)
-        losses = self.process.loss(prediction, flat, flat, level).view_as(clean)
-        return Loss((losses * learns).sum(), learns.sum(), {})
+        losses = next_token_loss(network, hidden, batch.content, document)
+        return Loss(losses.sum(), _follows(document).sum(), {})
 
 
 @dataclass(frozen=True)
@@ -74,10 +83,13 @@ class DenoisingLoss:
         levels: drawn uniformly, one per "document" (SDAR) or one per "unit" (ACDiT).
         drop_label: chance of a row to be given the null label (classifier-free guidance).
         masking: how many tokens of a unit are noisy, and which.
+        arrangement: the order in which the noisy tokens of a unit stand physically, if not that of their places.
+        next_token: weight w of L_AR, the next-token loss of the clean copy, in L = (L_denoising + w L_AR) / (1 + w).
         complementary: two noisy copies; what is masked in one is not in the other, so every token is learnt once in
             every row (Fast-dLLM v2, arXiv:2509.26328).
 
-    Raises ``SettingError`` for unknown ``levels``, and for complementary copies of a process that has none.
+    Raises ``SettingError`` for unknown ``levels``, for complementary copies of a process that has none, and for a
+    next-token loss without a clean copy.
     """
 
     process: Process
@@ -87,6 +99,8 @@ class DenoisingLoss:
     drop_label: float = 0.0
     masking: Masking = Independent()
     complementary: bool = False
+    arrangement: Arrangement | None = None
+    next_token: float = 0.0
 
     clean_copy: ClassVar[bool]
 
@@ -95,6 +109,12 @@ class DenoisingLoss:
             raise SettingError(f"unknown levels {self.levels!r}; pass document or unit")
         if self.complementary and getattr(self.process, "weighted", True):
             raise SettingError("complementary copies count every token once; use a masked process with weighted=False")
+        if self.arrangement is not None and self.process.shift:
+            raise SettingError("the token before one is not at the place before it in an arrangement; use shift=0")
+        if self.next_token and not self.clean_copy:
+            raise SettingError(
+                "the next-token loss is that of the clean copy, and there is none; leave next_token at 0"
+            )
 
     def __call__(self, network: Transformer, batch: Batch, seed: int, step: int) -> Loss:
         clean, document, shift = batch.content, batch.document, self.process.shift
@@ -105,35 +125,53 @@ class DenoisingLoss:
         views = [noisy, self.process.complement(noisy, clean)] if self.complementary else [noisy]  # type: ignore[attr-defined]
         known = ~label_tokens if clean.dim() == 2 else ~label_tokens.unsqueeze(-1)
         views = [clean.where(known, view.to(clean.dtype)) for view in views]
-        copies = [*views, clean] if self.clean_copy else views
-
         unit = self.layout.unit(batch.index)
+        place = self.layout.positions(batch.index if batch.place is None else batch.place)
+        targets, places, weights = ([x] * len(views) for x in (clean, place, level))
+        if self.arrangement is not None:
+            group = self._groups(batch)
+            orders = [self.arrangement(self.process.open(view), group) for view in views]
+            views, targets, places, weights = (
+                [taken(x, order) for x, order in zip(some, orders, strict=True)]
+                for some in (views, targets, places, weights)
+            )
+        copies = [*views, clean] if self.clean_copy else views
         tag = torch.tensor([*range(1, len(views) + 1), 0][: len(copies)], device=unit.device).repeat_interleave(n)
         index, units, documents = (t.repeat(1, len(copies)) for t in (batch.index, unit, document))
         tags = Tags(index, units, documents, tag.expand(rows, -1))
-        positions = self.layout.positions(batch.index if batch.place is None else batch.place)
         told: dict[str, Tensor] = {}
         if self.process.conditioned:
-            levels = [level.clamp_min(NOT_ZERO)] * len(views)
+            levels = [one.clamp_min(NOT_ZERO) for one in weights]
             told["level"] = torch.cat([*levels, torch.zeros_like(level)][: len(copies)], 1)
         if batch.label is not None:
             label = batch.label.masked_fill(coin < self.drop_label, network.config.classes)
             told["label"] = label[:, None].expand(rows, len(copies) * n)
         mask = make_mask(self.pattern, tags)
-        hidden = network(torch.cat(copies, 1), torch.cat([positions] * len(copies), 1), mask, **told)
-        hidden = hidden.view(rows, len(copies), n, -1)[:, : len(views)]
+        hidden = network(torch.cat(copies, 1), torch.cat([*places, place][: len(copies)], 1), mask, **told)
+        whole = hidden.view(rows, len(copies), n, -1)
+        hidden = whole[:, : len(views)]
 
-        shown = torch.stack(views, 1)
-        learns = torch.stack([self.process.learns(view, clean) & label_tokens for view in views], 1)
+        shown, target, weight = (torch.stack(some, 1) for some in (views, targets, weights))
+        learns = self.process.learns(shown, target) & label_tokens.unsqueeze(1)
         if shift:
             learns[:, :, :shift] = False
             learns[:, :, shift:] &= (document[:, shift:] == document[:, :-shift]).unsqueeze(1)
             hidden = hidden.roll(shift, 2)
         # the head only where something is learnt
         prediction = network.head(hidden[learns])
-        targets, weights = (x.unsqueeze(1).expand(*shown.shape[:3], *x.shape[2:])[learns] for x in (clean, level))
-        losses = self.process.loss(prediction, targets, shown[learns], weights)
-        return Loss(losses.sum(), label_tokens.sum(), {"learnt": learns.sum()})
+        total = self.process.loss(prediction, target[learns], shown[learns], weight[learns]).sum()
+        parts = {"learnt": learns.sum()}
+        if self.next_token:
+            following = next_token_loss(network, whole[:, -1], clean, document).sum()
+            total, parts["next_token"] = (total + self.next_token * following) / (1 + self.next_token), following
+        return Loss(total, label_tokens.sum(), parts)
+
+    def _groups(self, batch: Batch) -> Tensor:
+        """Units numbered along the row: those of two documents are two, and padding between them is one of its own."""
+        unit, document = self.layout.unit(batch.index), batch.document
+        starts = torch.ones_like(unit, dtype=torch.bool)
+        starts[:, 1:] = (unit[:, 1:] != unit[:, :-1]) | (document[:, 1:] != document[:, :-1])
+        return starts.cumsum(1) - 1
 
     def draw(self, batch: Batch, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """level [rows, n], noise [rows, n, ...], coin [rows]; functions of (seed, step, row number)."""
@@ -145,11 +183,7 @@ class DenoisingLoss:
         drawn = kind(first, [4 * r for r in batch.row], steps, batch.content.shape[1:])
         many = noise.uniform(first, [4 * r + 1 for r in batch.row], steps, (n,))
         coin = noise.uniform(first, [4 * r + 2 for r in batch.row], steps, ())
-        # units are numbered within their document; make the pair (document, unit) one number, below n
-        unit = self.layout.unit(batch.index)
-        starts = torch.ones_like(unit, dtype=torch.bool)
-        starts[:, 1:] = (unit[:, 1:] != unit[:, :-1]) | (document[:, 1:] != document[:, :-1])
-        group = starts.cumsum(1) - 1
+        group = self._groups(batch)
         level = many.gather(1, group if self.levels == "unit" else document.clamp_min(0))
         level, drawn = self.masking(level, drawn, group.masked_fill(document < 0, -1))
         return level, drawn, coin

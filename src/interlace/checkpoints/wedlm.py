@@ -1,0 +1,46 @@
+"""WeDLM: the weights and names of Qwen2.5 or Qwen3; config.json says which of the two. Source: arXiv:2512.22737.
+
+The published folders name neither a block size nor a mask token: the first matters in training alone, the second is
+151665.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ..nn.config import TransformerConfig
+from .fields import Fields
+from .naming import LlamaLike
+
+if TYPE_CHECKING:
+    from .format import Checkpoint
+
+
+@dataclass(frozen=True)
+class WeDLM(LlamaLike):
+    """A norm of queries and keys (``qk_norm``) or biases of query, key and value (``attention_bias``), as it says."""
+
+    def read_config(self, fields: Fields) -> TransformerConfig:
+        norm = fields.take("qk_norm", bool, False)
+        return replace(super().read_config(fields), qk_norm=norm)
+
+    def write_config(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        classes = {
+            "AutoConfig": "configuration_wedlm.WeDLMConfig",
+            "AutoModel": "modeling_wedlm.WeDLMModel",
+            "AutoModelForCausalLM": "modeling_wedlm.WeDLMForCausalLM",
+        }
+        layers = ["full_attention"] * checkpoint.config.num_layers
+        norm = checkpoint.config.qk_norm
+        return {**super().write_config(checkpoint), "auto_map": classes, "layer_types": layers, "qk_norm": norm}
+
+
+FAMILY = WeDLM(
+    "wedlm",
+    dense={"wedlm": "WeDLMForCausalLM"},
+    out_bias=False,
+    head_dim=128,
+    masked=True,
+    free_mask=151665,
+)

@@ -1,0 +1,42 @@
+"""What is certain enough, and the less so the farther it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import SettingError
+from .protocol import top
+
+__all__ = ["NearCertain"]
+
+
+@dataclass(frozen=True)
+class NearCertain:
+    """Every token whose entropy H_i + penalty * (i - first open token) is below ``entropy`` nats, or else the least.
+
+    The quota is ignored. With ``entropy`` 0 it is one token a step; with a large penalty, strictly from left to right.
+    Source: WeDLM (arXiv:2512.22737). Raises ``SettingError`` for negative numbers.
+
+    >>> import torch
+    >>> open, h = torch.tensor([[False, True, True, False, True]]), torch.tensor([[0, 0.30, 0.35, 0, 0.39]])
+    >>> NearCertain(0.4, 0.02)(open, h, h, torch.tensor([1])).tolist()
+    [[False, True, True, False, False]]
+    """
+
+    entropy: float = 0.4
+    penalty: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not self.entropy >= 0 or not self.penalty >= 0:
+            raise SettingError(
+                f"entropy {self.entropy} and penalty {self.penalty}; pass nats, 0 or more (entropy 0: a token a step)"
+            )
+
+    def __call__(self, open: Tensor, confidence: Tensor, entropy: Tensor, quota: Tensor) -> Tensor:
+        place = torch.arange(open.shape[1], device=open.device)
+        first = place.where(open, open.shape[1]).amin(1, keepdim=True)
+        score = entropy + self.penalty * (place - first)
+        return (open & (score < self.entropy)) | top(open, -score, torch.ones_like(quota))

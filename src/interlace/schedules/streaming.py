@@ -1,0 +1,47 @@
+"""A window that begins at the first token that is not known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import SettingError
+from ..grid import Levels, Move
+
+__all__ = ["Streaming"]
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """The first unit that is not clean and the ``window - 1`` units behind it are decided on together, in every move.
+
+    ::
+
+        moves of a window of 3; x is filled in this move, o was filled before
+        unit 0   x  .  .  .
+        unit 1   -  x  .  .
+        unit 2   x  o  .  .
+        unit 3   .  -  x  .
+        unit 4   .  .  -  x
+
+    There is no border that a window waits for: as soon as its first unit is known it moves on, over all that is filled
+    already. How many units a move fills is the reveal rule's choice; a path that is drawn fills the whole window.
+
+    Args:
+        window: units that are decided on together.
+
+    WeDLM (arXiv:2512.22737), the order of its engine: the window is refilled before the forward.
+
+    >>> Streaming(2)(Levels.start(3))
+    Move(units=(0, 1), step=(0, 0), of=1, blind=False, together=True)
+    """
+
+    window: int
+
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise SettingError(f"window is {self.window}; pass 1 or more")
+
+    def __call__(self, levels: Levels, start: int = 0) -> Move | None:
+        first = levels.frontier(start)
+        units = tuple(range(first, min(first + self.window, len(levels))))
+        return Move(units, (0,) * len(units), 1, together=True) if units else None
