@@ -20,6 +20,7 @@ FLOORS = [
         "arrangements",
         "attention",
         "layouts",
+        "lookahead",
         "masking",
         "schedules",
         "reveal",
@@ -44,6 +45,7 @@ ARGUMENTS = {
     ("processes", "reveal"): "a rule is an argument of a masked process",
     ("processes", "solvers"): "a solver is an argument of a continuous process",
     ("layouts", "attention"): "a layout tags its tokens for the patterns",
+    ("lookahead", "attention"): "a lookahead tags its masks for the patterns",
 }
 """Sideways imports that the design declares."""
 FREE = {"__version__"}

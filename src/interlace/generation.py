@@ -23,6 +23,7 @@ from .arrangements import Arrangement, taken
 from .attention.patterns import Pattern, Tags, dense
 from .errors import SettingError
 from .grid import Levels, Move, Noise, Schedule
+from .lookahead import Lookahead
 from .memory import BlockCache, ExactKV, Memory, Recompute, Span
 from .nn.native import accelerated
 from .processes import Process
@@ -116,6 +117,7 @@ def generate(
     pattern: Pattern,
     memory: str = "exact",
     arrangement: Arrangement | None = None,
+    lookahead: Lookahead | None = None,
     stop: Sequence[int] = (),
     seed: int | Sequence[int] = 0,
     label: Sequence[int] | None = None,
@@ -140,6 +142,8 @@ def generate(
             stale) or "none" (everything recomputed; the reference).
         arrangement: the physical order of the tokens that a forward is given, if not that of their places; the pattern
             judges by it, so what it puts first can be committed first.
+        lookahead: masks that a forward is given besides the row, whose predictions the process drafts from; what it
+            carries from step to step are drafts, shown in place of open tokens.
         stop: token ids that end a row, after the unit in which they appear behind the prompt.
         seed: one seed for every row, or one per row. label: class of every row, for conditional networks.
         guide: how predictions under several labels are combined (``interlace.guidance``).
@@ -154,8 +158,8 @@ def generate(
             or a label that the network does not know, or parts that do not fit each other.
     """
     walk = _Walk(
-        network, prompts, length, layout, process, schedule, pattern, memory, arrangement, tuple(stop), seed, label,
-        guide, drafts, fuse, details, places,
+        network, prompts, length, layout, process, schedule, pattern, memory, arrangement, lookahead, tuple(stop),
+        seed, label, guide, drafts, fuse, details, places,
     )  # fmt: skip
     return walk.run()
 
@@ -174,6 +178,7 @@ class _Walk:
         pattern: Pattern,
         memory: str,
         arrangement: Arrangement | None,
+        lookahead: Lookahead | None,
         stop: tuple[int, ...],
         seed: int | Sequence[int],
         label: Sequence[int] | None,
@@ -185,7 +190,7 @@ class _Walk:
     ) -> None:
         self.network, self.layout, self.process, self.schedule = accelerated(network), layout, process, schedule
         self.pattern, self.stop, self.drafts, self.fuse, self.arrangement = pattern, stop, drafts, fuse, arrangement
-        self.guide, size, config = guide, layout.size, network.config
+        self.guide, self.lookahead, size, config = guide, lookahead, layout.size, network.config
         parameter = next(network.parameters())
         self.device = parameter.device
         count = len(prompts)
@@ -199,12 +204,14 @@ class _Walk:
         tail = (config.features,) if config.features else ()
         known = [p if len(p) else p.new_zeros(0, *tail) for p in known]
         for number, (prompt, more) in enumerate(zip(known, lengths, strict=True)):
-            _check(number, prompt, more, process, config, layout)
+            _check(number, prompt, more, process, config, layout, lookahead is not None)
         self.noise = Noise(seeds, self.device)
         self.label = None if label is None else torch.as_tensor(label, device=self.device)
 
         totals = [layout.units(len(p) + more) * size for p, more in zip(known, lengths, strict=True)]
         self.width = width = max(totals, default=0)
+        self.extra = 0 if lookahead is None else lookahead.count
+        self.nowhere = width + self.extra  # the slot of what is padding
         # the last column is for cells that no row has
         self.content = torch.zeros((count, width + 1, *tail), dtype=kind)
         self.rows: list[_Row] = []
@@ -228,7 +235,7 @@ class _Walk:
             self.rows.append(_Row(number, len(prompt), more, levels, end=last))
         self.content = self.content.to(self.device)
         index = torch.arange(width, device=self.device)
-        self.unit = layout.unit(index)
+        self.unit = layout.unit(torch.arange(self.nowhere, device=self.device))
         self.positions = layout.positions(index).unsqueeze(0).repeat(count, *[1] * layout.positions(index).dim())
         if places is not None and len(places) != count:
             raise SettingError(f"{count} prompts and {len(places)} rows of places; pass one per row")
@@ -249,7 +256,13 @@ class _Walk:
         kinds: dict[str, type[ExactKV]] = {"exact": ExactKV, "block": BlockCache}
         if memory in kinds:
             self.memory = kinds[memory](
-                config.num_layers, count, config.num_kv_heads, config.head_dim, width, parameter.dtype, self.device
+                config.num_layers,
+                count,
+                config.num_kv_heads,
+                config.head_dim,
+                self.nowhere,
+                parameter.dtype,
+                self.device,
             )
         elif memory == "none":
             self.memory = Recompute(count)
@@ -283,7 +296,7 @@ class _Walk:
     def _step(self, moves: list[Move]) -> list[Event]:
         """One forward for every row, and one step of the process for every live unit."""
         rows, size, shift, device = self.alive, self.layout.size, self.process.shift, self.device
-        together = max(len(move.units) for move in moves) if moves[0].together else 1
+        together = moves[0].together or 1
         live = [
             (r, u, s)
             for r, move in enumerate(moves)
@@ -296,6 +309,7 @@ class _Walk:
             not self.fuse
             and self.memory.keeps
             and self.process.feeds_draft
+            and self.lookahead is None
             and any(units * size > done for units, done in zip(fed, self.memory.lengths, strict=True))
         ):
             self._feed([Span(done, n * size, n * size) for done, n in zip(self.memory.lengths, fed, strict=True)], None)
@@ -303,9 +317,10 @@ class _Walk:
             spans = [self._span(r, move) for r, move in enumerate(moves)]
 
         numbers, units = [rows[r].number for r, _, _ in live], [u for _, u, _ in live]
-        # by visits, not by step, since the last step may be taken again
+        # by visits, not by step, since the last step may be taken again; a draft and its verification draw the same
+        steady = self.lookahead is not None
         every = [
-            (rows[r].number, u, int(rows[r].levels.visits[u]) if u < len(rows[r].levels) else 0)
+            (rows[r].number, u, 0 if steady or u >= len(rows[r].levels) else int(rows[r].levels.visits[u]))
             for r, first, _ in live
             for u in range(first, first + together)
         ]
@@ -325,7 +340,10 @@ class _Walk:
 
         def predict(label: Tensor | None) -> Tensor:
             # the head only where something is still open
-            return self.network.head(self._feed(spans, label)[read][wanted])
+            hidden = self._feed(spans, label)
+            if self.lookahead is None:
+                return self.network.head(hidden[read][wanted])
+            return self.network.head(torch.cat((hidden[read][:, : self.lookahead.size], hidden[:, width:]), 1))
 
         label = None if self.label is None else self.label[[row.number for row in rows]]
         prediction = predict(label) if self.guide is None else self.guide(predict, label)
@@ -361,7 +379,8 @@ class _Walk:
             if level <= 0 and self._stops(row, u):
                 row.end = min(row.end, u + 1)  # the row goes on until every unit before its end is clean
         self._look()
-        self._commit(fed)
+        # a draft that turned out right was fed as what it is
+        self._commit(fed if self.lookahead is None else [row.first for row in rows])
         shown = [(row, u, level) for row, u, level in reached if u < row.end and (self.drafts or level <= 0)]
         final = {row.number: u for row, u, _ in shown if row.levels.frontier(row.first) >= row.end}
         return [self._event(row, u, level, last=final.get(row.number) == u) for row, u, level in shown]
@@ -372,6 +391,9 @@ class _Walk:
         first = min(move.units) * size
         if move.blind or not self.process.feeds_draft:
             return Span(self.memory.lengths[r], first, first)
+        if self.lookahead is not None:
+            end = min(first + self.lookahead.size - 1, len(row.levels))
+            return Span(self.memory.lengths[r], end, end)
         horizon = max(self.pattern.horizon(u, len(row.levels)) for u in move.units)
         return self.memory.span(r, first, (max(move.units) + 1) * size, (horizon + 1) * size, row.begun)
 
@@ -384,7 +406,7 @@ class _Walk:
             places = [row.first * self.layout.size for row in self.alive]
             open = self.process.open(self.content[[row.number for row in self.alive], places]).tolist()
             for row, unknown in zip(self.alive, open, strict=True):
-                row.begun = not unknown
+                row.begun = row.first < len(row.levels) and not unknown
 
     def _where(self, rows: list[int], starts: list[int], count: int, last: int) -> Any:
         """An index of the ``count`` cells from each start on: tensors [rows, n, ...] -> [len(rows), count, ...].
@@ -418,8 +440,8 @@ class _Walk:
         numbers, size, device = [row.number for row in self.alive], self.layout.size, self.device
         for row, span in zip(self.alive, spans, strict=True):
             row.forwards += span.end > span.start
-            row.slots += span.end - span.start
-        reads = self.memory.open([span.reads for span in spans])
+            row.slots += span.end - span.start + self.extra
+        reads = self.memory.open([span.reads + self.extra for span in spans])
         n = max(span.end - span.start for span in spans)
         whole = len(numbers) == len(self.rows)
         mask: Tensor | None
@@ -437,16 +459,18 @@ class _Walk:
             begin, close, far = torch.tensor(spans, device=device)[:, :, None].unbind(1)
             index = begin + torch.arange(n, device=device)
             valid = index < close
-            slots = index.where(valid, self.width)
+            slots = index.where(valid, self.nowhere)
             index = index.minimum(close - 1).clamp_min(0)
             owner = torch.tensor(numbers, device=device)[:, None]
             content, positions = self.content[owner, index], self.positions[owner, index]
             every = torch.arange(reads, device=device)[None]
             mask = dense(self.pattern, self._tags(index), self._tags(every)) & (every < far.clamp_min(1)).unsqueeze(1)
         if self.arrangement is not None:
-            padding = torch.zeros_like(slots) if len(set(spans)) == 1 else (slots == self.width).long()
+            padding = torch.zeros_like(slots) if len(set(spans)) == 1 else (slots == self.nowhere).long()
             order = self.arrangement(self.process.open(content), padding)
             content, positions, index = (taken(x, order) for x in (content, positions, index))
+        if self.lookahead is not None:
+            content, positions, slots, mask = self._ahead(spans, content, positions, index, slots, reads)
         told: dict[str, Tensor] = {}
         if self.process.conditioned:
             levels = [torch.from_numpy(row.levels.value).to(device, torch.float32) for row in self.alive]
@@ -459,6 +483,31 @@ class _Walk:
         mask = None if mask is None else mask.unsqueeze(1)
         hidden = self.network(content, positions, mask, self.memory, slots, **told)
         return hidden if order is None else taken(hidden, order.argsort(1))
+
+    def _ahead(
+        self, spans: list[Span], content: Tensor, positions: Tensor, index: Tensor, slots: Tensor, reads: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Drafts in place of what is open, the masks of the lookahead behind it, and who sees whom then."""
+        assert self.lookahead is not None
+        rows = torch.tensor([row.number for row in self.alive], device=self.device)[:, None]
+        if self.carry is not None:
+            content = self.carry[rows, index].where(self.process.open(content), content)
+        masks = self.lookahead.tags(torch.tensor([row.first for row in self.alive], device=self.device))
+        end = torch.tensor([span.end for span in spans], device=self.device)[:, None]
+        last = max(span.end for span in spans)
+        behind = last + torch.arange(self.extra, device=self.device).expand(len(rows), -1)
+        mask_id: int = self.process.mask_id  # type: ignore[attr-defined]
+        content = torch.cat((content, torch.full_like(behind, mask_id)), 1)
+        every = self._tags(torch.arange(reads, device=self.device).expand(len(rows), -1))
+        keys = Tags(*(key.scatter(1, behind, tag) for key, tag in zip(every, masks, strict=True)))
+        row = self._tags(index.expand(len(rows), -1))
+        queries = Tags(*(torch.cat(pair, 1) for pair in zip(row, masks, strict=True)))
+        there = (every.index < end) | (every.index >= last)
+        mask = dense(self.pattern, queries, keys) & there.unsqueeze(1)
+        slots = torch.cat((slots.expand(len(rows), -1), behind), 1)
+        # behind the last position are only cells that no row has
+        places = masks.index.clamp_max(self.network.config.max_positions - 1)
+        return content, torch.cat((positions, places), 1), slots, mask
 
     def _tags(self, index: Tensor) -> Tags:
         zero = torch.zeros_like(index)
@@ -513,7 +562,13 @@ def _fit(process: Process, layout: Layout, config: TransformerConfig, label: Seq
 
 
 def _check(
-    number: int, prompt: Tensor, length: int, process: Process, config: TransformerConfig, layout: Layout
+    number: int,
+    prompt: Tensor,
+    length: int,
+    process: Process,
+    config: TransformerConfig,
+    layout: Layout,
+    ahead: bool,
 ) -> None:
     """Refuse a row that cannot be generated, and say why."""
     if length < 0:
@@ -541,7 +596,7 @@ def _check(
                 f"row {number}: token id {wrong} is outside the vocabulary of {config.vocab_size}; "
                 "is it from another tokenizer?"
             )
-        if not process.feeds_draft and bool((prompt == OPEN).any()):
+        if (ahead or not process.feeds_draft) and bool((prompt == OPEN).any()):
             raise SettingError(
                 f"row {number}: next-token generation cannot infill; use a diffusion model, or leave the gap at the end"
             )

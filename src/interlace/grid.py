@@ -68,14 +68,15 @@ class Move:
 
     ``blind``: the units are not shown to the network; only what the past alone says of their first tokens is used
     (by processes that predict a token at the one before it). ``together``: the units are neighbours, and a process
-    decides on their tokens as on those of a single unit (a window); some of them may be clean already.
+    decides on their tokens as on those of a single unit, a window of so many units of which the row's end may leave
+    fewer; some of them may be clean already. 0: every unit by itself.
     """
 
     units: tuple[int, ...]
     step: tuple[int, ...]
     of: int
     blind: bool = False
-    together: bool = False
+    together: int = 0
 
     @property
     def to(self) -> tuple[float, ...]:

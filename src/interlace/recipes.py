@@ -152,8 +152,8 @@ def adapt(
     parts = chosen.parts(settings)
     rows, held_out = _corpus(data, start, tokenizer, training.seed, settings.block_size)
     config = {**start.extra.get("config", {}), "suffix_first": data.suffix_first}
-    formats = [name for name in (chosen.format, chosen.written_as, "interlace") if name is not None]
-    family = next(name for name in formats if expressible(start, name))
+    formats = (chosen.format, *chosen.written_as, "interlace")
+    family = next(name for name in formats if name is not None and expressible(start, name))
     if family != chosen.format:
         ours = settings.model_dump(exclude={"mask_id", "block_size"}, exclude_defaults=True)
         config |= {"system": chosen.name, "settings": ours}

@@ -17,6 +17,7 @@ from ..errors import SettingError
 __all__ = [
     "Bidirectional",
     "BlockCausal",
+    "Branching",
     "Causal",
     "Pattern",
     "PrefixBidirectional",
@@ -149,6 +150,24 @@ class BlockCausal:
 
     def full(self, first: int, last: int, size: int) -> bool:
         return first // self.per == last // self.per
+
+
+@dataclass(frozen=True)
+class Branching:
+    """A causal row, and branches beside it: a branch sees the row up to the token that it hangs on, and itself whole.
+
+    Of tokens beside the row (copy > 0), ``unit`` is the index of that token. The row never sees a branch.
+    """
+
+    def __call__(self, q: Tags, k: Tags) -> Tensor:
+        row = (q.copy == 0) & (k.copy == 0) & (k.index <= q.index)
+        return row | ((q.copy > 0) & (((k.copy == 0) & (k.index <= q.unit)) | (k.copy == q.copy)))
+
+    def horizon(self, unit: int, units: int) -> int:
+        return unit
+
+    def full(self, first: int, last: int, size: int) -> bool:
+        return False
 
 
 @dataclass(frozen=True)

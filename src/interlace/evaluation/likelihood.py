@@ -26,11 +26,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..arrangements import taken
 from ..attention.kernels import make_mask
 from ..attention.patterns import Tags
 from ..errors import DataError, SettingError
 from ..grid import Noise
-from ..processes import AbsorbingMask, NextToken
+from ..processes import AbsorbingMask, NextToken, Speculative
 from ..training.objectives import TwoCopyLoss
 from ..worlds.corpus import Document
 from .progress import watched
@@ -106,7 +107,7 @@ def likelihood(
     objective = model.parts.objective
     if not isinstance(process, NextToken) and not isinstance(objective, TwoCopyLoss):
         raise SettingError(f"{model.system.name} has no likelihood here; pass a next-token or a masked text model")
-    exact = isinstance(process, NextToken)
+    exact = isinstance(process, NextToken | Speculative)
     size = objective.layout.size if isinstance(objective, TwoCopyLoss) else 1
     length = min(length, model.network.config.max_positions // size * size)
     rows = [row for text in texts for row in _stretches(model, text, length)]
@@ -199,10 +200,15 @@ def _bound(
     scored &= ~seeds
     for draw in range(draws):
         chosen, weight = _choose(scored.view(count, -1, layout.size), first, draw, draws, seed)
-        noisy = clean.masked_fill(chosen | filling, process.mask_id)
-        hidden = network(torch.cat((noisy, clean), 1), torch.cat((positions, positions), 1), mask)
-        hidden = hidden.view(count, 2, width, -1).roll(shift, 2)
-        told = torch.where(seeds[..., None], hidden[:, 1], hidden[:, 0])
+        noisy, places = clean.masked_fill(chosen | filling, process.mask_id), positions
+        order = None if objective.arrangement is None else objective.arrangement(process.open(noisy), unit)
+        if order is not None:
+            noisy, places = taken(noisy, order), taken(positions, order)
+        hidden = network(torch.cat((noisy, clean), 1), torch.cat((places, positions), 1), mask)
+        first_copy, second_copy = hidden.view(count, 2, width, -1).roll(shift, 2).unbind(1)
+        if order is not None:
+            first_copy = taken(first_copy, order.argsort(1))
+        told = torch.where(seeds[..., None], second_copy, first_copy)
         asked, weight = chosen | seeds, weight.masked_fill(seeds, 1.0)
         losses = F.cross_entropy(network.head(told[asked]).float(), clean[asked], reduction="none") * weight[asked]
         totals += torch.zeros_like(weight).masked_scatter(asked, losses).double().sum(1).cpu()

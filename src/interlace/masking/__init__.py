@@ -1,7 +1,8 @@
 """Where the noise of a training row falls. One way per file."""
 
 from .counted import Counted
+from .everything import Everything
 from .independent import Independent
 from .protocol import Masking
 
-__all__ = ["Counted", "Independent", "Masking"]
+__all__ = ["Counted", "Everything", "Independent", "Masking"]

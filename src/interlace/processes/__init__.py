@@ -5,5 +5,6 @@ from .flow import FlowMatching
 from .gaussian import Gaussian
 from .next_token import NextToken
 from .protocol import Advanced, Process
+from .speculative import Speculative
 
-__all__ = ["AbsorbingMask", "Advanced", "FlowMatching", "Gaussian", "NextToken", "Process"]
+__all__ = ["AbsorbingMask", "Advanced", "FlowMatching", "Gaussian", "NextToken", "Process", "Speculative"]

@@ -32,7 +32,7 @@ class Streaming:
     WeDLM (arXiv:2512.22737), the order of its engine: the window is refilled before the forward.
 
     >>> Streaming(2)(Levels.start(3))
-    Move(units=(0, 1), step=(0, 0), of=1, blind=False, together=True)
+    Move(units=(0, 1), step=(0, 0), of=1, blind=False, together=2)
     """
 
     window: int
@@ -44,4 +44,4 @@ class Streaming:
     def __call__(self, levels: Levels, start: int = 0) -> Move | None:
         first = levels.frontier(start)
         units = tuple(range(first, min(first + self.window, len(levels))))
-        return Move(units, (0,) * len(units), 1, together=True) if units else None
+        return Move(units, (0,) * len(units), 1, together=self.window) if units else None

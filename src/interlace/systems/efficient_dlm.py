@@ -45,5 +45,5 @@ SYSTEM = System(
         reproduced_if="accuracy rises from bidirectional over noisy to clean context, the positional masks are at "
         "least as good as uniform ones at 2 tokens per forward, and right-to-left masks are clearly worst",
     ),
-    written_as="sdar",
+    written_as=("sdar",),
 )

@@ -14,6 +14,7 @@ from ..attention.patterns import Pattern
 from ..errors import SettingError, nearest
 from ..grid import Schedule
 from ..layouts import Layout
+from ..lookahead import Lookahead
 from ..processes import Process
 from ..reveal import Reveal
 from ..sampling import Sampler
@@ -33,6 +34,7 @@ class Parts:
     objective: Objective
     memory: str = "exact"
     arrangement: Arrangement | None = None
+    lookahead: Lookahead | None = None
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -94,8 +96,9 @@ class Claim:
 class System:
     """A published system: where it comes from, its settings' defaults, and its parts as a function of them.
 
-    format: the checkpoint family in which its weights are published. written_as: for a system without one, the family
-    whose format its adapted models are written in (None: our own); config.json then names the system.
+    format: the checkpoint family in which its weights are published. written_as: families in whose format an adapted
+    model is written when the former is not there or cannot express it (the last resort is our own); config.json then
+    names the system.
     """
 
     name: str
@@ -107,4 +110,4 @@ class System:
     parts: Callable[[Any], Parts]
     claim: Claim | None = None
     format: str | None = None
-    written_as: str | None = None
+    written_as: tuple[str, ...] = ()
