@@ -28,7 +28,7 @@ def test_the_defaults_are_the_published_ones() -> None:
     parts = efficient()
     objective: Any = parts.objective
     assert parts.layout == Blocks(16) == objective.layout and parts.pattern == BlockCausal()
-    assert objective.pattern == TwoCopy() and objective.levels == "unit" and not objective.complementary
+    assert objective.pattern == TwoCopy() and objective.levels == "unit" and objective.views == "one"
     assert objective.masking == Counted.half_life(0.1, 16) and objective.process.shift == 0
     assert efficient(half_life=math.inf).objective.masking == Counted(0.0)  # type: ignore[attr-defined]
 

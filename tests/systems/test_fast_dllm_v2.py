@@ -103,7 +103,7 @@ def test_the_defaults_are_the_published_ones() -> None:
     assert parts.layout == Blocks(8, per=4) and parts.pattern == BlockCausal(4) and parts.memory == "exact"
     assert parts.schedule == Seeded(8, 4) and parts.process.reveal == Dynamic(0.9)  # type: ignore[attr-defined]
     objective: Any = parts.objective
-    assert objective.layout == Blocks(32) and objective.levels == "unit" and objective.complementary
+    assert objective.layout == Blocks(32) and objective.levels == "unit" and objective.views == "complementary"
     assert objective.process.shift == 1 and not objective.process.weighted
     assert fast(block_size=4).layout == Blocks(4) and fast(sub_block_cache=True).memory == "block"
 

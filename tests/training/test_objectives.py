@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from interlace.arrangements import ObservedFirst
 from interlace.attention.patterns import Bidirectional, TwoCopy
 from interlace.attention.positions import Rope
 from interlace.errors import SettingError
@@ -133,7 +134,7 @@ def predicted(network: Transformer, row: list[int], size: int) -> Tensor:
 def test_a_shifted_prediction_is_read_at_the_noisy_token_before(rows: Any, complementary: bool) -> None:
     """Token i of a document: from the clean units before that of i - 1, and the noisy unit of i - 1."""
     size, process = 4, AbsorbingMask(MASK, shift=1, weighted=False)
-    objective = TwoCopyLoss(process, Blocks(size), levels="unit", complementary=complementary)
+    objective = TwoCopyLoss(process, Blocks(size), levels="unit", views="complementary" if complementary else "one")
     data = batch(*rows)
     level, noise, _ = objective.draw(data, 5, 3)
     first = process.corrupt(data.content, level, noise)
@@ -158,7 +159,7 @@ def test_a_shifted_prediction_is_read_at_the_noisy_token_before(rows: Any, compl
 def test_complementary_copies_do_not_see_each_other() -> None:
     """The sum of both views is that of two rows, each with one view."""
     process = AbsorbingMask(MASK, weighted=False)
-    objective = TwoCopyLoss(process, Blocks(4), complementary=True)
+    objective = TwoCopyLoss(process, Blocks(4), views="complementary")
     data = batch(*PADDED)
     level, noise, coin = objective.draw(data, 1, 2)
     one = process.corrupt(data.content, level, noise)
@@ -173,6 +174,16 @@ def test_complementary_copies_do_not_see_each_other() -> None:
     both = objective(TEXT, data, 1, 2)
     torch.testing.assert_close(both.total, alone[0].total + alone[1].total, rtol=1e-4, atol=1e-3)
     assert both.parts["learnt"] == both.count == alone[0].parts["learnt"] + alone[1].parts["learnt"]
+
+
+def test_independent_views_are_two_draws() -> None:
+    process = AbsorbingMask(MASK)
+    data = batch(*PADDED)
+    parts = [TwoCopyLoss(process, Blocks(4))(TEXT, data, seed, 2) for seed in (1, 1 + (1 << 40))]
+    both = TwoCopyLoss(process, Blocks(4), views="independent")(TEXT, data, 1, 2)
+    torch.testing.assert_close(both.total, parts[0].total + parts[1].total, rtol=1e-4, atol=1e-3)
+    assert both.parts["learnt"] == sum(part.parts["learnt"] for part in parts)
+    assert not torch.isclose(parts[0].total, parts[1].total)
 
 
 def test_counted_masks_weigh_every_masked_token_by_what_it_stands_for() -> None:
@@ -364,7 +375,13 @@ def test_a_dropped_label_is_the_null_label() -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(SettingError, match="unknown levels 'row'; pass document or unit"):
         TwoCopyLoss(AbsorbingMask(MASK), Blocks(4), levels="row")
-    with pytest.raises(SettingError, match="complementary copies count every token once; use a masked process"):
-        TwoCopyLoss(AbsorbingMask(MASK), Blocks(4), complementary=True)
-    with pytest.raises(SettingError, match="complementary copies"):
-        TwoCopyLoss(FlowMatching(), Blocks(4), complementary=True)
+    with pytest.raises(SettingError, match="unknown views 'both'; pass one, complementary or independent"):
+        TwoCopyLoss(AbsorbingMask(MASK), Blocks(4), views="both")
+    with pytest.raises(SettingError, match="the token before one is not at the place before it in an arrangement"):
+        TwoCopyLoss(AbsorbingMask(MASK, shift=1), Blocks(4), arrangement=ObservedFirst())
+    with pytest.raises(SettingError, match="the next-token loss is that of the clean copy, and there is none"):
+        OneCopyLoss(AbsorbingMask(MASK), Blocks(4), next_token=1.0)
+    with pytest.raises(SettingError, match="complementary views count every token once; use a masked process"):
+        TwoCopyLoss(AbsorbingMask(MASK), Blocks(4), views="complementary")
+    with pytest.raises(SettingError, match="complementary views"):
+        TwoCopyLoss(FlowMatching(), Blocks(4), views="complementary")

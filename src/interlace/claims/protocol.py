@@ -4,7 +4,7 @@ A check measures; it does not judge. It trains its arms, returns ``Findings`` (t
 condition of the claim whether it held), and the verdict follows: all conditions held, some, or none. The runner adds
 what a check could get wrong: the paper's words, the machine, the date, the version of the code.
 
-A complete check, ``src/interlace/claims/mysystem.py`` for ``src/interlace/systems/mysystem.py``::
+A complete check, ``src/interlace/claims/my_system.py`` for the system ``my-system``::
 
     from .protocol import Arm, Findings, Say
 
@@ -150,7 +150,7 @@ class Record(_Strict):
 def checks() -> list[str]:
     """Names of the systems whose claim can be checked: the files of this folder that define ``check``."""
     folder = [str(Path(__file__).parent)]
-    names = [module.name for module in pkgutil.iter_modules(folder) if module.name != "protocol"]
+    names = [m.name.replace("_", "-") for m in pkgutil.iter_modules(folder) if m.name != "protocol"]
     return sorted(name for name in names if callable(getattr(_module(name), "check", None)))
 
 
@@ -220,7 +220,7 @@ def read_records(folder: str | os.PathLike[str]) -> list[Record]:
 
 
 def _module(name: str) -> Any:
-    return importlib.import_module(f"{__package__}.{name}")
+    return importlib.import_module(f"{__package__}.{name.replace('-', '_')}")
 
 
 def _say(text: str) -> None:

@@ -121,6 +121,7 @@ def _measured(
             done, filled = point.completions, point.fillings
             points.append(
                 {
+                    "dial": point.dial,
                     "threshold": point.threshold,
                     "tokens_per_forward": done.tokens_per_forward,
                     "tokens_per_second": done.tokens_per_second,
@@ -165,7 +166,9 @@ def _print(found: list[dict[str, Any]], asked: Questions) -> None:
             rows.append(
                 [
                     one["model"],
-                    point["threshold"],
+                    point["threshold"]
+                    if point["dial"] in (None, "threshold")
+                    else f"{point['dial']} {point['threshold']}",
                     point["tokens_per_forward"],
                     point["tokens_per_second"],
                     point["parse_rate"],

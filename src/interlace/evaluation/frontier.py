@@ -14,19 +14,17 @@ from .progress import watched
 if TYPE_CHECKING:
     from ..model import Model
 
-__all__ = ["THRESHOLDS", "Point", "frontier"]
-
-THRESHOLDS = (1.0, 0.95, 0.9, 0.8, 0.6, 0.4)
-"""From the surest, one token per step, to the fastest."""
+__all__ = ["Point", "frontier"]
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model at one threshold (None: an autoregressive model, which has none)."""
+    """A model at one threshold, or other value of its system's ``dial`` (None: autoregression and TiDAR have none)."""
 
     threshold: float | None
     completions: Completions
     fillings: Fillings | None = None
+    dial: str | None = None
 
     @property
     def parse_rate(self) -> float:
@@ -50,7 +48,7 @@ def frontier(
     model: Model,
     prompts: Sequence[Prompt],
     cases: Sequence[InfillCase] = (),
-    thresholds: Sequence[float] = THRESHOLDS,
+    thresholds: Sequence[float] | None = None,
     length: int = 64,
     at_once: int = 8,
     seed: int = 0,
@@ -58,15 +56,19 @@ def frontier(
     progress: bool = False,
     alone: int = 0,
 ) -> list[Point]:
-    """A point for every threshold, in the order given; an autoregressive model has one point and no threshold.
-    ``length``, ``at_once``, ``alone``: as of ``complete``.
+    """A point for every threshold, in the order given; a system whose dial is another is swept over its own values.
+
+    An autoregressive model has one point and no threshold. ``length``, ``at_once``, ``alone``: as of ``complete``.
 
     >>> [(p.threshold, p.tokens_per_forward) for p in frontier(model, prompts)]    # doctest: +SKIP
     """
-    chosen: list[float | None] = [None] if model.system.name == "ar" else list(thresholds)
+    dial, values = model.system.dial or (None, ())
+    if dial == "threshold" and thresholds is not None:
+        values = tuple(thresholds)
+    chosen: list[float | None] = list(values) if dial else [None]
     points = []
     for threshold in watched(chosen, len(chosen), "thresholds", progress):
-        changed = model.with_(threshold=threshold)
+        changed = model.with_(**{dial: threshold}) if dial else model
         completions = complete(changed, prompts, length, at_once, seed, details, alone=alone)
-        points.append(Point(threshold, completions, infill(changed, cases, seed) if cases else None))
+        points.append(Point(threshold, completions, infill(changed, cases, seed) if cases else None, dial))
     return points

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..processes import NextToken
+from ..processes import NextToken, Speculative
 from ..worlds.verifiers import InfillCase, exact_match
 from .progress import watched
 from .rates import rate_interval
@@ -85,7 +85,7 @@ def infill(
 
     >>> infill(model, infill_cases(standard_library("heldout"), 40, model.tokenizer))    # doctest: +SKIP
     """
-    causal = isinstance(model.parts.process, NextToken)
+    causal = isinstance(model.parts.process, NextToken | Speculative)
     records = []
     began = time.perf_counter()
     for case in watched(cases, len(cases), "infilling", progress):

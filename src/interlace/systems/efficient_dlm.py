@@ -8,7 +8,7 @@ from ..masking import Counted
 from ..processes import AbsorbingMask
 from ..schedules import BlockByBlock
 from ..training.objectives import TwoCopyLoss
-from .system import Claim, Parts, System, TextSettings
+from .system import CONFIDENCE, Claim, Parts, System, TextSettings
 
 
 class EfficientDLMSettings(TextSettings):
@@ -46,4 +46,5 @@ SYSTEM = System(
         "least as good as uniform ones at 2 tokens per forward, and right-to-left masks are clearly worst",
     ),
     written_as=("sdar",),
+    dial=CONFIDENCE,
 )

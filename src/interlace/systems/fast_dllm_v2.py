@@ -8,7 +8,7 @@ from ..layouts import Blocks
 from ..processes import AbsorbingMask
 from ..schedules import Seeded
 from ..training.objectives import TwoCopyLoss
-from .system import Claim, Parts, System, TextSettings
+from .system import CONFIDENCE, Claim, Parts, System, TextSettings
 
 
 class FastDLLMSettings(TextSettings):
@@ -26,7 +26,7 @@ class FastDLLMSettings(TextSettings):
 
 
 def parts(settings: FastDLLMSettings) -> Parts:
-    size = settings.sub_block
+    size, views = settings.sub_block, "complementary"
     per = settings.block_size // size
     process = AbsorbingMask(settings.mask_id, settings.rule(), settings.sampler(), shift=1, weighted=False)
     return Parts(
@@ -34,7 +34,7 @@ def parts(settings: FastDLLMSettings) -> Parts:
         pattern=BlockCausal(per),
         process=process,
         schedule=Seeded(settings.steps or size, per),
-        objective=TwoCopyLoss(process, Blocks(settings.block_size), TwoCopy(), levels="unit", complementary=True),
+        objective=TwoCopyLoss(process, Blocks(settings.block_size), TwoCopy(), levels="unit", views=views),
         memory="block" if settings.sub_block_cache else "exact",
     )
 
@@ -54,4 +54,5 @@ SYSTEM = System(
         "slots at no more than 1 point",
     ),
     format="fast_dllm_v2",
+    dial=CONFIDENCE,
 )

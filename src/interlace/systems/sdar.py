@@ -5,7 +5,7 @@ from ..layouts import Blocks
 from ..processes import AbsorbingMask
 from ..schedules import BlockByBlock
 from ..training.objectives import TwoCopyLoss
-from .system import Claim, Parts, System, TextSettings
+from .system import CONFIDENCE, Claim, Parts, System, TextSettings
 
 
 def parts(settings: TextSettings) -> Parts:
@@ -34,4 +34,5 @@ SYSTEM = System(
         "least 1.5 tokens per forward with at most 1 point lost",
     ),
     format="sdar",
+    dial=CONFIDENCE,
 )

@@ -20,7 +20,10 @@ from ..reveal import Reveal
 from ..sampling import Sampler
 from ..training.objectives import Objective
 
-__all__ = ["Claim", "Parts", "Settings", "System", "TextSettings"]
+CONFIDENCE = ("threshold", (1.0, 0.95, 0.9, 0.8, 0.6, 0.4))
+"""The dial of systems that fix what they are sure of."""
+
+__all__ = ["CONFIDENCE", "Claim", "Parts", "Settings", "System", "TextSettings"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class System:
 
     format: the checkpoint family in which its weights are published. written_as: families in whose format an adapted
     model is written when the former is not there or cannot express it (the last resort is our own); config.json then
-    names the system.
+    names the system. dial: the setting that trades quality for speed, and values of it from the surest to the fastest.
     """
 
     name: str
@@ -111,3 +114,4 @@ class System:
     claim: Claim | None = None
     format: str | None = None
     written_as: tuple[str, ...] = ()
+    dial: tuple[str, tuple[float, ...]] | None = None

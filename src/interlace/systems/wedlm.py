@@ -57,4 +57,5 @@ SYSTEM = System(
         "point, with more of its work kept; counting is far faster than code; the AR loss stays within 3% of AR",
     ),
     format="wedlm",
+    dial=("entropy", (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)),
 )

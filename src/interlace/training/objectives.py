@@ -85,11 +85,11 @@ class DenoisingLoss:
         masking: how many tokens of a unit are noisy, and which.
         arrangement: the order in which the noisy tokens of a unit stand physically, if not that of their places.
         next_token: weight w of L_AR, the next-token loss of the clean copy, in L = (L_denoising + w L_AR) / (1 + w).
-        complementary: two noisy copies; what is masked in one is not in the other, so every token is learnt once in
-            every row (Fast-dLLM v2, arXiv:2509.26328).
+        views: noisy copies of a row: "one"; two "complementary" ones (what is masked in one is not in the other, so
+            every token is learnt once in every row; Fast-dLLM v2, arXiv:2509.26328); or two "independent" ones.
 
-    Raises ``SettingError`` for unknown ``levels``, for complementary copies of a process that has none, and for a
-    next-token loss without a clean copy.
+    Raises ``SettingError`` for unknown ``levels`` and ``views``, for complementary views of a process that has none,
+    for a shifted process in an arrangement, and for a next-token loss without a clean copy.
     """
 
     process: Process
@@ -98,7 +98,7 @@ class DenoisingLoss:
     levels: str = "document"
     drop_label: float = 0.0
     masking: Masking = Independent()
-    complementary: bool = False
+    views: str = "one"
     arrangement: Arrangement | None = None
     next_token: float = 0.0
 
@@ -107,8 +107,10 @@ class DenoisingLoss:
     def __post_init__(self) -> None:
         if self.levels not in ("document", "unit"):
             raise SettingError(f"unknown levels {self.levels!r}; pass document or unit")
-        if self.complementary and getattr(self.process, "weighted", True):
-            raise SettingError("complementary copies count every token once; use a masked process with weighted=False")
+        if self.views not in ("one", "complementary", "independent"):
+            raise SettingError(f"unknown views {self.views!r}; pass one, complementary or independent")
+        if self.views == "complementary" and getattr(self.process, "weighted", True):
+            raise SettingError("complementary views count every token once; use a masked process with weighted=False")
         if self.arrangement is not None and self.process.shift:
             raise SettingError("the token before one is not at the place before it in an arrangement; use shift=0")
         if self.next_token and not self.clean_copy:
@@ -121,13 +123,17 @@ class DenoisingLoss:
         rows, n = document.shape
         level, noise, coin = self.draw(batch, seed, step)
         label_tokens = document >= 0
-        noisy = self.process.corrupt(clean, level, noise)
-        views = [noisy, self.process.complement(noisy, clean)] if self.complementary else [noisy]  # type: ignore[attr-defined]
+        views, weights = [self.process.corrupt(clean, level, noise)], [level]
+        if self.views == "complementary":
+            views, weights = [*views, self.process.complement(views[0], clean)], [level, level]  # type: ignore[attr-defined]
+        elif self.views == "independent":
+            other, noise, _ = self.draw(batch, seed + (1 << 40), step)
+            views, weights = [*views, self.process.corrupt(clean, other, noise)], [level, other]
         known = ~label_tokens if clean.dim() == 2 else ~label_tokens.unsqueeze(-1)
         views = [clean.where(known, view.to(clean.dtype)) for view in views]
         unit = self.layout.unit(batch.index)
         place = self.layout.positions(batch.index if batch.place is None else batch.place)
-        targets, places, weights = ([x] * len(views) for x in (clean, place, level))
+        targets, places = [clean] * len(views), [place] * len(views)
         if self.arrangement is not None:
             group = self._groups(batch)
             orders = [self.arrangement(self.process.open(view), group) for view in views]
