@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from interlace.checkpoints import save
 from interlace.cli.measuring import questions
 from interlace.evaluation import likelihood
-from interlace.model import Model
+from interlace.model import Model, load
 from interlace.training.text import DataSettings, mixture
+
+from .conftest import checkpoint
 
 FEW = ("--texts", 3, "--prompts", 2, "--holes", 2, "--length", 6, "--prompt-tokens", 40)
 
@@ -42,6 +45,33 @@ def test_a_table_for_people(call: Any, twin: str, corpus: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "held-out likelihood" in result.stdout and "bound" in result.stdout
     assert "tokens per forward" in result.stdout and "completion and infilling" in result.stdout
+
+
+def test_models_side_by_side(call: Any, base: str, twin: str, corpus: Path, tmp_path: Path) -> None:
+    """Models of three systems, each swept over its own dial; a page, and a table in the terminal."""
+    start, tidar, wedlm = save(checkpoint("qwen3", None), tmp_path / "start"), tmp_path / "tidar", tmp_path / "wedlm"
+    run = ("--data", corpus, "--steps", 1, "--length", 32, "--batch-rows", 1, "--probe-prompts", 0)
+    for system, out in (("tidar", tidar), ("wedlm", wedlm)):
+        made = call("adapt", "-m", start, "-s", system, "--out", out, "--block-size", 4, *run, "--precision", "fp32")
+        assert made.exit_code == 0, made.output
+    page = tmp_path / "pages" / "frontier.html"
+    options = ("--data", corpus, *FEW, "--thresholds", "1.0,0.5", "--out", page)
+    result = call("compare", base, twin, tidar, wedlm, *options)
+    assert result.exit_code == 0, result.output
+    assert "memory and work" in result.stdout and "entropy 0.4" in result.stdout and f"{page} shows" in result.stderr
+    text = page.read_text()
+    assert text.startswith("<!doctype html>") and 'class="mark s3"' in text and "<polyline" in text
+    for name in (base, twin, str(tidar), str(wedlm)):
+        assert name in text
+    rows = [json.loads(line) for line in call("compare", base, tidar, *options, "--json").stdout.splitlines()]
+    assert [len(row["points"]) for row in rows] == [1, 1]
+    assert [row["likelihood"]["kind"] for row in rows] == ["exact", "exact"]
+    assert (
+        rows[1]["points"][0]["slots_per_token"] > rows[0]["points"][0]["slots_per_token"] == pytest.approx(1, abs=0.2)
+    )
+    config = load(base).network.config
+    assert rows[0]["cache_bytes_per_token"] == 2 * config.num_layers * config.num_kv_heads * config.head_dim * 4
+    assert "--out frontier.png is no page" in call("compare", base, "--out", "frontier.png").stderr
 
 
 def test_text_that_is_no_code(call: Any, twin: str, tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from .command import COMMANDS, app
 
 __all__ = ["COMMANDS", "app", "main"]
 
-_ORDER = "quickstart generate infill sample train adapt continuing train_clips evaluate reproduce show systems inspect"
-for _name in _ORDER.split():
+_USE, _TRAIN = "quickstart generate infill sample", "train adapt continuing train_clips"
+_LOOK = "evaluate compare reproduce show systems inspect"
+for _name in f"{_USE} {_TRAIN} {_LOOK}".split():
     import_module(f".{_name}", __name__)
 
 

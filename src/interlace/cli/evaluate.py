@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SettingError
 from .command import Setting, command
-from .console import print_json, say, table
+from .console import print_json, table
 from .generate import SEED
-from .models import OPENING, open_text_model
+from .models import OPENING
 from .settings import DATA, DECODING
 
 if TYPE_CHECKING:
-    from ..model import Model
     from .measuring import Questions
+
+__all__ = ["MEASURING", "evaluate", "show"]
 
 _OF_DATA = tuple(s for s in DATA if s.name in ("data", "field"))
 
 
-@command(
+MEASURING = (
     Setting(
         "models", list[str], "models to compare: folders, Hugging Face names, base, twin", place=True, required=True
     ),
@@ -36,9 +36,10 @@ _OF_DATA = tuple(s for s in DATA if s.name in ("data", "field"))
     *(s for s in DECODING if s.name != "threshold"),
     SEED,
     *OPENING,
-    panel="Measure",
-    config=True,
 )
+
+
+@command(*MEASURING, panel="Measure", config=True)
 def evaluate(
     models: list[str],
     thresholds: list[float],
@@ -74,82 +75,18 @@ def evaluate(
     With --json every model is an object: model, system, likelihood, points (one
     for every threshold).
     """
-    if min(texts, prompts, holes) < 0 or min(draws, length, batch_rows, prompt_tokens) < 1:
-        least = "--draws, --length, --batch-rows and --prompt-tokens"
-        raise SettingError(f"--texts, --prompts and --holes are 0 or more, {least} 1 or more; correct them")
-    from ..training.text import DataSettings, mixture
-    from .config import make
-    from .measuring import questions
+    from .measuring import measure
 
-    documents = list(mixture(make(DataSettings, {"data": data, "field": field}), "heldout"))
-    opened = [(name, open_text_model(name, system, dtype, device, decoding)) for name in models]
-    for name, model in opened:
-        if model.tokenizer is None:
-            raise SettingError(f"{name} has no tokenizer.json; add the tokenizer's files beside config.json")
-    room = min(model.network.config.max_positions for _, model in opened)
-    asked = questions(
-        documents, opened[0][1].tokenizer, texts, prompts, holes, max(1, min(prompt_tokens, (room - length) // 2)), seed
-    )
-    if not asked.code and (prompts or holes):
-        say("the held-out text is not Python: no parse rate, and no holes to fill")
-    for what, wanted, have in (("texts", texts, asked.texts), ("prompts", prompts, asked.prompts)):
-        if len(have) < wanted:
-            say(f"the held-out text is enough for {len(have)} {what}, not for {wanted}")
-    found = []
-    for name, model in opened:
-        if not json:
-            say(f"measuring {name} ({model.system.title})")
-        found.append(_measured(name, model, asked, thresholds, draws, length, batch_rows, seed))
-        if json:
-            print_json(found[-1])
+    found, asked = measure(
+        models, thresholds, texts, draws, prompts, prompt_tokens, length, holes, batch_rows, data, field, seed, system,
+        dtype, device, print_json if json else None, **decoding,
+    )  # fmt: skip
     if not json:
-        _print(found, asked)
+        show(found, asked)
 
 
-def _measured(
-    name: str, model: Model, asked: Questions, sweep: list[float], draws: int, length: int, at_once: int, seed: int
-) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from ..evaluation import frontier, likelihood
-
-    scored = likelihood(model, asked.texts, draws, seed, progress=True) if asked.texts else None
-    points = []
-    if asked.prompts:
-        found = frontier(model, asked.prompts, asked.cases, sweep, length, at_once, seed, progress=True)
-        for point in found:
-            done, filled = point.completions, point.fillings
-            points.append(
-                {
-                    "dial": point.dial,
-                    "threshold": point.threshold,
-                    "tokens_per_forward": done.tokens_per_forward,
-                    "tokens_per_second": done.tokens_per_second,
-                    "parse_rate": done.parse_rate if asked.code else None,
-                    "parse_interval": done.parse_interval if asked.code else None,
-                    "exact_match": None if filled is None else filled.exact_match(),
-                    "exact_interval": None if filled is None else filled.exact_interval(),
-                    "tokens_right": None if filled is None else filled.accuracy(),
-                    "sees_suffix": None if filled is None else filled.sees_suffix,
-                    "prompts": done.count,
-                    "holes": 0 if filled is None else len(filled.records),
-                    "length": length,
-                    "batch_rows": at_once,
-                }
-            )
-    settings = model.settings.model_dump()
-    return {
-        "model": name,
-        "system": model.system.name,
-        "parameters": sum(p.numel() for p in model.network.parameters()),
-        "settings": settings,
-        "likelihood": None if scored is None else asdict(scored),
-        "points": points,
-        "seed": seed,
-    }
-
-
-def _print(found: list[dict[str, Any]], asked: Questions) -> None:
+def show(found: list[dict[str, Any]], asked: Questions) -> None:
+    """Tables of likelihood, completion and infilling."""
     scored = [(one["model"], one["likelihood"]) for one in found if one["likelihood"]]
     if scored:
         table(

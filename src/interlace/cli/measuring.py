@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import DataError
+from ..errors import DataError, SettingError
 
 if TYPE_CHECKING:
+    from ..model import Model
     from ..training.loop import Probe
     from ..training.text import DataSettings
     from ..worlds.corpus import Document
     from ..worlds.verifiers import InfillCase, Prompt
 
-__all__ = ["Questions", "probes", "questions"]
+__all__ = ["Questions", "measure", "measured", "probes", "questions"]
 
 T = TypeVar("T")
 
@@ -100,3 +101,104 @@ def probes(data: DataSettings, count: int, seed: int) -> Any:
         return [probe]
 
     return of if count else None
+
+
+def measured(
+    name: str, model: Model, asked: Questions, sweep: list[float], draws: int, length: int, at_once: int, seed: int
+) -> dict[str, Any]:
+    """All that is measured of a model, as `--json` gives it."""
+    from dataclasses import asdict
+
+    from ..evaluation import frontier, likelihood
+
+    scored = likelihood(model, asked.texts, draws, seed, progress=True) if asked.texts else None
+    points = []
+    if asked.prompts:
+        found = frontier(model, asked.prompts, asked.cases, sweep, length, at_once, seed, progress=True)
+        for point in found:
+            done, filled = point.completions, point.fillings
+            points.append(
+                {
+                    "dial": point.dial,
+                    "threshold": point.threshold,
+                    "tokens_per_forward": done.tokens_per_forward,
+                    "tokens_per_second": done.tokens_per_second,
+                    "slots_per_token": done.slots_per_token,
+                    "parse_rate": done.parse_rate if asked.code else None,
+                    "parse_interval": done.parse_interval if asked.code else None,
+                    "exact_match": None if filled is None else filled.exact_match(),
+                    "exact_interval": None if filled is None else filled.exact_interval(),
+                    "tokens_right": None if filled is None else filled.accuracy(),
+                    "sees_suffix": None if filled is None else filled.sees_suffix,
+                    "prompts": done.count,
+                    "holes": 0 if filled is None else len(filled.records),
+                    "length": length,
+                    "batch_rows": at_once,
+                }
+            )
+    settings, config = model.settings.model_dump(), model.network.config
+    weight = next(model.network.parameters())
+    cache = 2 * config.num_layers * config.num_kv_heads * config.head_dim * weight.element_size()
+    return {
+        "model": name,
+        "system": model.system.name,
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "weight_bytes": sum(p.numel() * p.element_size() for p in model.network.parameters()),
+        "cache_bytes_per_token": cache,
+        "settings": settings,
+        "likelihood": None if scored is None else asdict(scored),
+        "points": points,
+        "seed": seed,
+    }
+
+
+def measure(
+    models: Sequence[str],
+    thresholds: list[float],
+    texts: int,
+    draws: int,
+    prompts: int,
+    prompt_tokens: int,
+    length: int,
+    holes: int,
+    batch_rows: int,
+    data: str,
+    field: str,
+    seed: int,
+    system: str | None,
+    dtype: str | None,
+    device: str | None,
+    each: Callable[[dict[str, Any]], None] | None = None,
+    **decoding: Any,
+) -> tuple[list[dict[str, Any]], Questions]:
+    """Open the models, ask all of them the same, and return what was measured; ``each`` is called after every model."""
+    if min(texts, prompts, holes) < 0 or min(draws, length, batch_rows, prompt_tokens) < 1:
+        least = "--draws, --length, --batch-rows and --prompt-tokens"
+        raise SettingError(f"--texts, --prompts and --holes are 0 or more, {least} 1 or more; correct them")
+    from ..training.text import DataSettings, mixture
+    from .config import make
+    from .console import say
+    from .models import open_text_model
+
+    documents = list(mixture(make(DataSettings, {"data": data, "field": field}), "heldout"))
+    opened = [(name, open_text_model(name, system, dtype, device, decoding)) for name in models]
+    for name, model in opened:
+        if model.tokenizer is None:
+            raise SettingError(f"{name} has no tokenizer.json; add the tokenizer's files beside config.json")
+    room = min(model.network.config.max_positions for _, model in opened)
+    asked = questions(
+        documents, opened[0][1].tokenizer, texts, prompts, holes, max(1, min(prompt_tokens, (room - length) // 2)), seed
+    )
+    if not asked.code and (prompts or holes):
+        say("the held-out text is not Python: no parse rate, and no holes to fill")
+    for what, wanted, have in (("texts", texts, asked.texts), ("prompts", prompts, asked.prompts)):
+        if len(have) < wanted:
+            say(f"the held-out text is enough for {len(have)} {what}, not for {wanted}")
+    found = []
+    for name, model in opened:
+        if each is None:
+            say(f"measuring {name} ({model.system.title})")
+        found.append(measured(name, model, asked, thresholds, draws, length, batch_rows, seed))
+        if each is not None:
+            each(found[-1])
+    return found, asked

@@ -77,6 +77,13 @@ class Completions:
         return self.tokens / max(1, self.forwards)
 
     @property
+    def slots_per_token(self) -> float:
+        """Token slots of all forwards, those of the prompts left out, for every new token."""
+        return sum(r.result.slots - len(r.result.row) + len(r.result.content) for r in self.records) / max(
+            1, self.tokens
+        )
+
+    @property
     def timed(self) -> int:
         """How many prompts the speed is measured on: the first ``alone``, or all."""
         return self.alone or self.count

@@ -1,6 +1,6 @@
 """Plots as small SVG figures whose colours come from the page: light or dark, they fit.
 
-A figure is text: lines, points, bars and letters with classes (``s0`` .. ``s3`` for the series) that ``style.css``
+A figure is text: lines, points, bars and letters with classes (``s0`` .. ``s7`` for the series) that ``style.css``
 colours. Every mark has a tooltip with its numbers. Nothing here knows what is plotted.
 """
 
@@ -21,7 +21,7 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 22, 18, 46
 class Series:
     """Points to be drawn in one colour: (x, y), joined by a line if ``line``.
 
-    low, high: ends of a 95% interval for every point. labels: a short text beside every point. style: 0 to 3, one for
+    low, high: ends of a 95% interval for every point. labels: a short text beside every point. style: 0 to 7, one for
     each contestant throughout a page. marks: whether the points are marked.
     """
 
