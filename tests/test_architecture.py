@@ -34,6 +34,7 @@ FLOORS = [
     {"systems"},
     {"model"},
     {"claims", "clips", "continuations", "evaluation", "recipes", "report"},
+    {"conversions"},
     {"quickstart"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,87 @@
+"""interlace convert"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SettingError
+from .command import Setting, command
+from .console import print_json, say, table
+
+if TYPE_CHECKING:
+    from ..conversions import Renamed
+
+
+@command(
+    Setting("path", str, "a folder, a Hugging Face name, or a bundled model: base, twin", place=True, required=True),
+    Setting(
+        "to",
+        str,
+        "format to write: llama, qwen2, qwen3, qwen3_moe, sdar, fast_dllm_v2, wedlm, interlace",
+        required=True,
+    ),
+    Setting("out", str, "folder to write; not needed for a dry run"),
+    Setting("block_size", int, "tokens per block that config.json shall name", shown="as it is"),
+    Setting("mask_token_id", int, "id of the mask token", shown="the checkpoint's, or the first free row"),
+    Setting("dtype", str, "of the weights: float32, bfloat16 or float16", shown="as stored"),
+    Setting("dry_run", bool, "write nothing, and print which tensor becomes which", False),
+    panel="Use",
+)
+def convert(
+    path: str,
+    to: str,
+    out: str | None,
+    block_size: int | None,
+    mask_token_id: int | None,
+    dtype: str | None,
+    dry_run: bool,
+    json: bool,
+) -> None:
+    """Write a checkpoint in another published format. The weights stay what they are; only names and config change.
+
+    An autoregressive model in the format of a diffusion model still has to be
+    adapted; interlace adapt writes the right format by itself.
+
+    [bold]Examples[/bold]
+      interlace convert twin --to interlace --out ours
+      interlace convert Qwen/Qwen3-0.6B --to sdar --dry-run
+      interlace convert DIR --to qwen3 --out plain --dtype bfloat16
+
+    With --json the object has from, to, out and mapping: of every parameter ours,
+    shape, source and target.
+    """
+    from dataclasses import asdict
+
+    from ..checkpoints import summary
+    from ..conversions import convert as run
+    from ..conversions import mapping
+    from ..model import locate
+
+    if not dry_run and out is None:
+        raise SettingError("nothing says where to write; pass --out DIR, or --dry-run")
+    folder = locate(path)
+    before = summary(folder)
+    rows = mapping(before, to)
+    if not dry_run:
+        assert out is not None
+        run(folder, out, to, block_size, mask_token_id, dtype)
+    if json:
+        written = None if dry_run else out
+        print_json({"from": before.family, "to": to, "out": written, "mapping": [asdict(row) for row in rows]})
+    elif dry_run:
+        table([before.family, to, "shape"], _lines(rows), f"{path}: {before.family} to {to}, {len(rows)} parameters")
+    else:
+        say(f"{out} holds {path} in the format {to}")
+
+
+def _lines(rows: list[Renamed]) -> list[list[Any]]:
+    """Layers that are named alike are one line, with * for their numbers."""
+    seen: dict[tuple[str, str, str], int] = {}
+    for row in rows:
+        one, other = (" + ".join(re.sub(r"\b\d+\b", "*", name) for name in names) for names in (row.source, row.target))
+        key = (one, other, " x ".join(map(str, row.shape)))
+        seen[key] = seen.get(key, 0) + 1
+    return [
+        [one, other, shape + (f", {count} times" if count > 1 else "")] for (one, other, shape), count in seen.items()
+    ]

@@ -1,0 +1,114 @@
+"""A checkpoint in another published format: the same weights under other names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .checkpoints import Checkpoint, expressible, families, load, save
+from .checkpoints.format import skeleton
+from .errors import SettingError
+from .recipes import free_token
+
+if TYPE_CHECKING:
+    from .checkpoints import Summary
+    from .nn import Transformer
+
+__all__ = ["Renamed", "convert", "mapping"]
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """One parameter of our network: ours, its shape, and the tensors that hold it in the one format and the other."""
+
+    ours: str
+    shape: tuple[int, ...]
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+
+
+def mapping(found: Summary, to: str) -> list[Renamed]:
+    """Where every tensor of a checkpoint goes in the format ``to``, in the order of our parameters.
+
+    ``SettingError`` for an unknown format, and for one that cannot express the network.
+
+    >>> mapping(summary("Qwen/Qwen3-0.6B"), "sdar")[0].target        # doctest: +SKIP
+    ('model.embed_tokens.weight',)
+    """
+    network = _able(Checkpoint(skeleton(found.config), family=found.family), to)
+    names = []
+    for family in (found.family, to):
+        pieces: dict[str, list[str]] = {}
+        for piece in families()[family].pieces(found.config):
+            pieces.setdefault(piece.ours, []).append(piece.published)
+        names.append(pieces)
+    source, target = names
+    return [
+        Renamed(ours, tuple(weight.shape), tuple(source[ours]), tuple(target[ours]))
+        for ours, weight in network.named_parameters()
+    ]
+
+
+def convert(
+    path: str | Path,
+    out: str | Path,
+    to: str,
+    block_size: int | None = None,
+    mask_token_id: int | None = None,
+    dtype: str | None = None,
+) -> Checkpoint:
+    """Write a checkpoint in the format ``to``; the weights stay what they are, and so does what the model can do.
+
+    A format of masked models needs a mask token: the one that the checkpoint names, ``mask_token_id``, or the first
+    free row of the embedding, for which the tokenizer gets a new special token. An autoregressive model in such a
+    format has still to be adapted.
+
+    Raises ``SettingError`` for an unknown format, one that cannot express the network, and a mask token that is outside
+    of the vocabulary or an ordinary token of the tokenizer; ``CheckpointError`` for what ``load`` and ``save`` refuse.
+
+    >>> convert("Qwen/Qwen3-0.6B", "as-sdar", "sdar", block_size=8).mask_token_id     # doctest: +SKIP
+    151669
+    """
+    found = load(path)
+    _able(found, to)
+    mask = found.mask_token_id if mask_token_id is None else _mask(found, mask_token_id)
+    if families()[to].masked and mask is None:
+        if found.tokenizer is None:
+            raise SettingError(f"{to} needs a mask token, and {path} has no tokenizer to name one; pass mask_token_id")
+        mask = free_token(found)
+    size = found.block_size if block_size is None else block_size
+    if size is not None and size < 1:
+        raise SettingError(f"block_size is {size}; pass 1 or more")
+    made = replace(found, family=to, mask_token_id=mask, block_size=size)
+    save(made, out, dtype)
+    return made
+
+
+def _able(checkpoint: Checkpoint, to: str) -> Transformer:
+    """The network, if the format can express it."""
+    if to not in families():
+        raise SettingError(f"unknown format {to!r}; known: {', '.join(families())}")
+    if not expressible(checkpoint, to):
+        able = ", ".join(name for name in families() if expressible(checkpoint, name))
+        raise SettingError(f"the format {to} cannot express this network; those that can: {able}")
+    return checkpoint.network
+
+
+def _mask(checkpoint: Checkpoint, mask: int) -> int:
+    """The id, if it can be a mask token's."""
+    rows, tokenizer = checkpoint.config.vocab_size, checkpoint.tokenizer
+    if not 0 <= mask < rows:
+        raise SettingError(f"mask_token_id is {mask}, the vocabulary has {rows} rows; pass one of them")
+    if tokenizer is not None:
+        token = tokenizer.id_to_token(mask)
+        if token is None:
+            raise SettingError(
+                f"the tokenizer has no token {mask}; leave mask_token_id out, and the first free row gets one"
+            )
+        if mask not in tokenizer.get_added_tokens_decoder():
+            raise SettingError(
+                f"{mask} is the ordinary token {token!r}, which texts contain; pass the id of a special token, or "
+                "leave mask_token_id out"
+            )
+    return mask

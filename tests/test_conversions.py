@@ -1,0 +1,122 @@
+"""From one published format to another: the same network, under other names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from interlace.checkpoints import Checkpoint, load, save, summary
+from interlace.conversions import convert, mapping
+from interlace.errors import SettingError
+from interlace.nn import Transformer, TransformerConfig
+from interlace.worlds.tokenizer import END_ID, MASK_ID, train_tokenizer
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 16, "intermediate_size": 24, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "head_dim": 8,
+    "max_positions": 64,
+}  # fmt: skip
+
+
+def folder(path: Path, family: str = "qwen3", spare: int = 4, **shape: Any) -> Path:
+    """A checkpoint whose tokenizer leaves rows of the embedding free."""
+    tokenizer = train_tokenizer(["def area(width, height):\n    return width * height\n"], 270)
+    config = TransformerConfig(vocab_size=tokenizer.get_vocab_size() + spare, **SHAPE | shape)
+    network = Transformer(config).initialise(torch.Generator().manual_seed(0))
+    return save(Checkpoint(network, tokenizer, family, stop_token_ids=(END_ID,)), path)
+
+
+def same(one: Path, other: Path) -> bool:
+    pairs = zip(load(one).network.named_parameters(), load(other).network.named_parameters(), strict=True)
+    return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+
+
+@pytest.mark.parametrize(
+    ("family", "shape", "ways"),
+    [
+        ("qwen3", {}, ["sdar", "wedlm", "interlace", "qwen3"]),
+        ("qwen2", {"qk_norm": False, "qkv_bias": True}, ["fast_dllm_v2", "wedlm", "interlace", "qwen2"]),
+    ],
+)
+def test_there_and_back(family: str, shape: dict[str, Any], ways: list[str], tmp_path: Path) -> None:
+    start = here = folder(tmp_path / "start", family, **shape)
+    for number, to in enumerate(ways):
+        there = tmp_path / f"{number}-{to}"
+        convert(here, there, to, block_size=8)
+        assert summary(there).family == to and summary(there).block_size == 8 and same(start, there)
+        here = there
+    assert load(here).stop_token_ids == (END_ID,)
+
+
+def test_a_mask_token_is_kept_found_or_made(tmp_path: Path) -> None:
+    start = folder(tmp_path / "start")
+    made = convert(start, tmp_path / "found", "sdar")
+    assert made.mask_token_id == MASK_ID  # the tokenizer has one
+    assert convert(tmp_path / "found", tmp_path / "kept", "wedlm").mask_token_id == MASK_ID
+    assert convert(start, tmp_path / "given", "sdar", mask_token_id=END_ID).mask_token_id == END_ID
+
+
+def test_the_mapping_names_every_tensor_once(tmp_path: Path) -> None:
+    found = summary(folder(tmp_path / "start"))
+    rows = mapping(found, "sdar")
+    assert len({name for row in rows for name in row.source}) == sum(len(row.source) for row in rows) == 24
+    joined = next(row for row in rows if row.ours == "blocks.1.attention.qkv.weight")
+    assert joined.source == tuple(f"model.layers.1.self_attn.{x}_proj.weight" for x in "qkv") == joined.target
+    assert joined.shape == (32, 16)
+    assert mapping(found, "interlace")[0].target == ("embed.weight",)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"to": "mamba"}, "unknown format 'mamba'; known: fast_dllm_v2, interlace"),
+        (
+            {"to": "qwen2"},
+            "the format qwen2 cannot express this network; those that can: interlace, qwen3, ",
+        ),
+        ({"to": "sdar", "mask_token_id": 900}, "mask_token_id is 900, the vocabulary has 2"),
+        ({"to": "sdar", "mask_token_id": 70}, "70 is the ordinary token"),
+        ({"to": "sdar", "mask_token_id": 271}, "the tokenizer has no token 271"),
+        ({"to": "sdar", "block_size": 0}, "block_size is 0; pass 1 or more"),
+    ],
+)
+def test_what_cannot_be(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+    start = folder(tmp_path / "start")
+    with pytest.raises(SettingError, match=said):
+        convert(start, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_tokenizer(tmp_path: Path) -> None:
+    start = folder(tmp_path / "start")
+    for file in start.glob("*token*"):
+        file.unlink()
+    with pytest.raises(SettingError, match=r"sdar needs a mask token, and .* has no tokenizer to name one"):
+        convert(start, tmp_path / "out", "sdar")
+    assert replace(convert(start, tmp_path / "out", "sdar", mask_token_id=5)).mask_token_id == 5
+
+
+@pytest.fixture
+def call() -> Callable[..., Any]:
+    from typer.testing import CliRunner
+
+    from interlace.cli import app
+
+    return lambda *given: CliRunner().invoke(app, [str(a) for a in given], prog_name="interlace")
+
+
+def test_the_command(call: Callable[..., Any], tmp_path: Path) -> None:
+    start = folder(tmp_path / "start")
+    dry = call("convert", start, "--to", "interlace", "--dry-run")
+    assert dry.exit_code == 0 and "model.layers.*.mlp.down_proj.weight" in dry.stdout and "2 times" in dry.stdout
+    done = call("convert", start, "--to", "sdar", "--out", tmp_path / "out", "--block-size", 4, "--json")
+    found = json.loads(done.stdout)
+    assert (found["from"], found["to"], found["out"]) == ("qwen3", "sdar", str(tmp_path / "out"))
+    assert load(tmp_path / "out").block_size == 4 and len(found["mapping"]) > 10
+    nowhere = call("convert", start, "--to", "sdar")
+    assert nowhere.exit_code == 2 and "pass --out DIR, or --dry-run" in nowhere.stderr
