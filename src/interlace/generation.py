@@ -24,7 +24,7 @@ from .attention.patterns import Pattern, Tags, dense
 from .errors import SettingError
 from .grid import Levels, Move, Noise, Schedule
 from .lookahead import Lookahead
-from .memory import BlockCache, ExactKV, Memory, Recompute, Span
+from .memory import BlockCache, ExactKV, Memory, PrefixCache, Recompute, Span
 from .nn.native import accelerated
 from .processes import Process
 
@@ -139,7 +139,7 @@ def generate(
             forwards as one that ends with it, and what is behind the length is cut off.
         layout, process, schedule, pattern: the system (see ``interlace.systems``).
         memory: "exact" (keys and values kept), "block" (inside a block of several units the other units' keys may be
-            stale) or "none" (everything recomputed; the reference).
+            stale), "prefix" (those before it may be stale) or "none" (everything recomputed; the reference).
         arrangement: the physical order of the tokens that a forward is given, if not that of their places; the pattern
             judges by it, so what it puts first can be committed first.
         lookahead: masks that a forward is given besides the row, whose predictions the process drafts from; what it
@@ -232,6 +232,7 @@ class _Walk:
                 wanted = self.content[number, (last - 1) * size : len(prompt) + more]
                 if not process.open(wanted[None]).any():
                     levels.value[last - 1] = 0.0  # only the filling behind the row's end is open
+            levels.prompt = levels.frontier()
             self.rows.append(_Row(number, len(prompt), more, levels, end=last))
         self.content = self.content.to(self.device)
         index = torch.arange(width, device=self.device)
@@ -253,7 +254,7 @@ class _Walk:
         self.log_prob = torch.zeros(count, width + 1, device=self.device) if details else None
         self.order = torch.full((count, width + 1), -1, device=self.device) if details else None
         self.memory: Memory
-        kinds: dict[str, type[ExactKV]] = {"exact": ExactKV, "block": BlockCache}
+        kinds: dict[str, type[ExactKV]] = {"exact": ExactKV, "block": BlockCache, "prefix": PrefixCache}
         if memory in kinds:
             self.memory = kinds[memory](
                 config.num_layers,
@@ -267,7 +268,7 @@ class _Walk:
         elif memory == "none":
             self.memory = Recompute(count)
         else:
-            raise SettingError(f"unknown memory {memory!r}; pass exact, block or none")
+            raise SettingError(f"unknown memory {memory!r}; pass exact, block, prefix or none")
 
     def run(self) -> Iterator[Event]:
         """Walk until no row has a move left."""

@@ -154,8 +154,10 @@ def adapt(
     config = {**start.extra.get("config", {}), "suffix_first": data.suffix_first}
     formats = (chosen.format, *chosen.written_as, "interlace")
     family = next(name for name in formats if name is not None and expressible(start, name))
-    if family != chosen.format:
-        ours = settings.model_dump(exclude={"mask_id", "block_size"}, exclude_defaults=True)
+    ours = settings.model_dump(exclude={"mask_id", "block_size"})
+    usual = chosen.settings.model_dump()
+    ours = {name: value for name, value in ours.items() if value != usual[name]}
+    if family != chosen.format or ours:
         config |= {"system": chosen.name, "settings": ours}
     checkpoint = replace(
         start,

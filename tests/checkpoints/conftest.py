@@ -26,7 +26,7 @@ SMALL: dict[str, Any] = {
     "head_dim": 12,
     "max_positions": 64,
 }
-MASKED = ("sdar", "fast_dllm_v2", "wedlm")
+MASKED = ("sdar", "fast_dllm_v2", "wedlm", "dream", "llada")
 EXPERTS = MoE(experts=3, per_token=2, intermediate_size=10, normalise=False, dense_layers=(1,))
 YARN = Rope((500.0,), scaling=RopeScaling("yarn", 4.0, 16, attention_factor=1.2))
 NETWORKS: dict[str, TransformerConfig] = {
@@ -40,6 +40,8 @@ NETWORKS: dict[str, TransformerConfig] = {
     "sdar": TransformerConfig(**SMALL, tied=False),
     "fast_dllm_v2": TransformerConfig(**SMALL, qk_norm=False, qkv_bias=True, tied=False),
     "wedlm": TransformerConfig(**SMALL, qk_norm=True, tied=False),
+    "dream": TransformerConfig(**SMALL, qk_norm=False, qkv_bias=True, tied=False),
+    "llada": TransformerConfig(**SMALL | {"head_dim": 6}, qk_norm=False, tied=False),
     "interlace": TransformerConfig(
         features=5, hidden_size=24, intermediate_size=20, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=12,
         max_positions=64, levels=True, classes=3, gated_mlp=False, qk_norm=True, rope=Rope((10.0, 100.0), split=(1, 2)),

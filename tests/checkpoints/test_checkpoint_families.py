@@ -144,6 +144,39 @@ def test_published_names_of_wedlm(shape: dict[str, Any], tmp_path: Path) -> None
     assert same_weights(load(folder).network, made.network)
 
 
+def test_published_names_of_llada(tmp_path: Path, edit: Callable[..., None]) -> None:
+    made = checkpoint("llada")
+    folder = save(made, tmp_path / "saved")
+    stored = load_file(folder / "model.safetensors")
+    block = ("attn_norm", "q_proj", "k_proj", "v_proj", "attn_out", "ff_norm", "ff_proj", "up_proj", "ff_out")
+    names = {f"model.transformer.blocks.{layer}.{name}.weight" for layer in range(3) for name in block}
+    assert set(stored) == names | {f"model.transformer.{name}.weight" for name in ("wte", "ln_f", "ff_out")}
+    gate, up = made.network.blocks[1].mlp.up.weight.chunk(2)
+    assert torch.equal(stored["model.transformer.blocks.1.ff_proj.weight"], gate)
+    assert torch.equal(stored["model.transformer.blocks.1.up_proj.weight"], up)
+    config = json.loads((folder / "config.json").read_text())
+    expected = {
+        "model_type": "llada",
+        "d_model": 24,
+        "n_heads": 4,
+        "n_kv_heads": 2,
+        "mlp_hidden_size": 20,
+        "n_layers": 3,
+    }
+    assert expected.items() <= config.items() and config["architectures"] == ["LLaDAModelLM"]
+    for name, value, said in (
+        ("block_type", "sequential", "block_type 'sequential' is not supported; only 'llama' is"),
+        ("multi_query_attention", True, "multi_query_attention is not supported; use n_kv_heads"),
+        ("n_heads", 5, "5 heads of 24 channels are impossible"),
+    ):
+        before = config.get(name)
+        edit(folder / "config.json", **{name: value})
+        with pytest.raises(CheckpointError, match=said):
+            load(folder)
+        edit(folder / "config.json", **{name: before})
+    assert same_weights(load(folder).network, made.network)
+
+
 def test_a_mask_that_no_file_names(tmp_path: Path, edit: Callable[..., None]) -> None:
     """Fast-dLLM v2 hard-codes it: 151665, a row that Qwen2.5 leaves free."""
     wide = TransformerConfig(**{**SMALL, "vocab_size": 151_670, "hidden_size": 4}, qk_norm=False, qkv_bias=True)

@@ -177,7 +177,7 @@ def test_nan_is_not_saved_over_a_good_checkpoint(tmp_path: Path) -> None:
 
 
 def test_unknown_family(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="unknown family 'gpt9'; known are fast_dllm_v2, interlace, llama"):
+    with pytest.raises(CheckpointError, match="unknown family 'gpt9'; known are dream, fast_dllm_v2, interlace, llada"):
         save(replace(checkpoint("qwen3"), family="gpt9"), tmp_path / "saved")
 
 

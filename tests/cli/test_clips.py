@@ -249,7 +249,7 @@ def test_progress_is_said_where_there_is_no_terminal(capsys: Any) -> None:
         (("-m", "CLIPS", "--batch-rows", "0"), "--batch-rows is 0; pass 1 or more"),
         (("-m", "CLIPS", "--steps", "0"), "steps: input should be greater than or equal to 1; got 0"),
         (("-m", "CLIPS", "--solver", "euler"), "solver: "),
-        (("-m", "CLIPS", "--memory", "some"), "unknown memory 'some'; pass exact, block or none"),
+        (("-m", "CLIPS", "--memory", "some"), "unknown memory 'some'; pass exact, block, prefix or none"),
         (("-m", "CLIPS", "--out", "x.jpg"), "--out x.jpg is no picture of clips; name it *.png or *.gif"),
         (("-m", "CLIPS", "--device", "tpu"), "--device tpu cannot be used"),
     ],

@@ -152,7 +152,7 @@ def test_another_path_and_no_memory(call: Any, twin: str) -> None:
         (("--length", "500"), "exceed the model's 128 positions; shorten the prompt or the length"),
         (("--system", "sdra"), "unknown system 'sdra'; known: acdit, ar, efficient-dlm"),
         (("--schedule", "sideways"), "unknown schedule 'sideways'"),
-        (("--memory", "leaky"), "unknown memory 'leaky'; pass exact, block or none"),
+        (("--memory", "leaky"), "unknown memory 'leaky'; pass exact, block, prefix or none"),
         (("--dtype", "int3"), "int3"),
         (("--device", "moon"), "--device moon cannot be used"),
         (("--batch-rows", "0"), "--batch-rows is 0; pass 1 or more"),

@@ -85,6 +85,8 @@ FORMATS = [
     ("qwen3", "tidar", "qwen3", {"trust": 0.5}),
     ("qwen2", "tidar", "qwen2", {}),
     ("qwen2", "wedlm", "wedlm", {}),
+    ("qwen2", "dream", "dream", {"cache": "dual"}),
+    ("llama", "llada", "llada", {}),
     ("qwen3", "wedlm", "wedlm", {}),
 ]
 

@@ -126,6 +126,25 @@ def test_the_bound_of_reordered_blocks(make: Make) -> None:
     assert found.kind == "bound" and found.nats == pytest.approx(total / 10, rel=0.01)
 
 
+@pytest.mark.parametrize(("system", "shift"), [("llada", 0), ("dream", 1)])
+@torch.inference_mode()
+def test_the_bound_under_full_attention(make: Make, system: str, shift: int) -> None:
+    """The whole text is one block; enumerated over every mask."""
+    model, text = make(system, 4), TEXT[:7]
+    tokens, mask, total = model.encode(text), model.settings.mask_id, 0.0  # type: ignore[attr-defined]
+    scored = range(1, len(tokens))
+    for many in range(1, len(scored) + 1):
+        weight = 1 / (many * math.comb(len(scored), many))
+        for masked in itertools.combinations(scored, many):
+            row = torch.tensor([[mask if i in masked else token for i, token in enumerate(tokens)]])
+            said = model.network.head(model.network(row, torch.arange(len(tokens))[None], None))[0].log_softmax(-1)
+            total -= weight * sum(float(said[i - shift, tokens[i]]) for i in masked)
+    found = likelihood(model, [text], draws=1200)
+    assert found.kind == "bound" and found.nats == pytest.approx(total / len(scored), rel=0.01)
+    longer = [likelihood(model, [text, TEXT * 3], draws=6, at_once=n).nats for n in (1, 2)]
+    assert longer[0] == pytest.approx(longer[1], rel=1e-5)
+
+
 @torch.inference_mode()
 def test_seeded_blocks_of_one_are_the_chain_rule(make: Make) -> None:
     seeded, plain = (likelihood(make(name, 1), [TEXT], draws=2).nats for name in ("fast-dllm-v2", "ar"))

@@ -35,7 +35,7 @@ CASES: list[tuple[str, Any, Any, dict[str, Any]]] = [
     ("2 prompts need 2 lengths, seeds and labels; pass one, or one per row", [[1], [2]], [1, 2, 3], BLOCKS),
     ("need .* lengths, seeds and labels", [[1], [2]], 4, BLOCKS | {"seed": [1]}),
     ("need .* lengths, seeds and labels", [[1], [2]], 4, BLOCKS | {"label": [1]}),
-    ("unknown memory 'paged'; pass exact, block or none", [[1]], 4, BLOCKS | {"memory": "paged"}),
+    ("unknown memory 'paged'; pass exact, block, prefix or none", [[1]], 4, BLOCKS | {"memory": "paged"}),
     ("the network reads tokens, but the process makes features; use", [[1]], 4, FLOW),
     ("mask_id is 32, the vocabulary has 32; pass", [[1]], 4, BLOCKS | {"process": AbsorbingMask(32)}),
     (r"row 0: the prompt is \[1, 2\]; pass \[1\]", [[[1, 2]]], 4, BLOCKS),

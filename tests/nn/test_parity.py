@@ -307,6 +307,7 @@ def test_experts_stored_in_one_tensor(seed: int, tmp_path: Path) -> None:
         ("qwen3_moe", "sdar", "sdar_moe"),
         ("qwen2", "fast_dllm_v2", "Fast_dLLM_Qwen"),
         ("qwen2", "wedlm", "wedlm"),
+        ("qwen2", "dream", "Dream"),
         ("qwen3", "wedlm", "wedlm"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from interlace.grid import Levels, Schedule, walk
-from interlace.schedules import AllAtOnce, BlockByBlock, Diagonal, LevelByLevel, Seeded, TokenByToken
+from interlace.schedules import AllAtOnce, BehindPrompt, BlockByBlock, Diagonal, LevelByLevel, Seeded, TokenByToken
 
 
 def table(schedule: Schedule, units: int, clean: int = 0) -> str:
@@ -53,6 +53,11 @@ def test_three_units(schedule: Schedule, expected: str) -> None:
 )
 def test_a_prompt_of_two_units(schedule: Schedule, expected: str) -> None:
     assert table(schedule, units=4, clean=2) == drawn(expected)
+
+
+def test_blocks_behind_the_prompt() -> None:
+    assert table(BehindPrompt(2, 2), units=6, clean=1) == drawn("...... 01.... 01.... ..01.. ..01.. ....01")
+    assert table(BehindPrompt(3, 1), units=3) == drawn("0 0 0")
 
 
 def test_seeded_blocks_begin_blind() -> None:

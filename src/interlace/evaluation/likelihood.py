@@ -9,7 +9,7 @@ weight L/m. So no draw is empty and no weight exceeds L, where 1/p has no bound;
 for every way of drawing p (one per document, as in SDAR's training, or one per block).
 
 Where a token is predicted at the one before it, the first token of a block comes from the clean past alone, as in
-sampling: it costs its exact -log p, and the bound is over the others.
+sampling: it costs its exact -log p, and the bound is over the others. Under full attention the text is one block.
 
 Both kinds score the same tokens: all of a text except its first, which is given. What fills up the last block of a text
 stays masked and is not scored. So numbers of models with one tokenizer compare per token, and others per byte.
@@ -28,11 +28,11 @@ from torch import Tensor
 
 from ..arrangements import taken
 from ..attention.kernels import make_mask
-from ..attention.patterns import Tags
+from ..attention.patterns import Bidirectional, Tags
 from ..errors import DataError, SettingError
 from ..grid import Noise
 from ..processes import AbsorbingMask, NextToken, Speculative
-from ..training.objectives import TwoCopyLoss
+from ..training.objectives import DenoisingLoss, OneCopyLoss, TwoCopyLoss
 from ..worlds.corpus import Document
 from .progress import watched
 from .rates import around, ratio
@@ -105,7 +105,8 @@ def likelihood(
     if draws < 1 or length < 2 or at_once < 1:
         raise SettingError(f"draws {draws}, length {length}, at_once {at_once}; pass at least 1, 2 and 1")
     objective = model.parts.objective
-    if not isinstance(process, NextToken) and not isinstance(objective, TwoCopyLoss):
+    full = isinstance(objective, OneCopyLoss) and isinstance(objective.pattern, Bidirectional)
+    if not isinstance(process, NextToken) and not isinstance(objective, TwoCopyLoss) and not full:
         raise SettingError(f"{model.system.name} has no likelihood here; pass a next-token or a masked text model")
     exact = isinstance(process, NextToken | Speculative)
     size = objective.layout.size if isinstance(objective, TwoCopyLoss) else 1
@@ -184,7 +185,7 @@ def _bound(
     model: Model, process: AbsorbingMask, rows: list[list[int]], first: int, draws: int, seed: int
 ) -> list[float]:
     objective = model.parts.objective
-    assert isinstance(objective, TwoCopyLoss)
+    assert isinstance(objective, DenoisingLoss)
     network, layout, shift = model.network, objective.layout, process.shift
     clean, length, index = _rectangle(rows, layout.size, next(network.parameters()).device)
     count, width = clean.shape
@@ -192,23 +193,26 @@ def _bound(
     document = torch.zeros_like(clean).masked_fill(unit > layout.unit(length - 1), -1)
     once = Tags(index, unit, document, torch.ones_like(unit))
     pairs = zip(once, once._replace(copy=torch.zeros_like(unit)), strict=True)
-    mask = make_mask(objective.pattern, Tags(*(torch.cat(pair, 1) for pair in pairs)))
+    tags = Tags(*(torch.cat(pair, 1) for pair in pairs)) if objective.clean_copy else once
+    mask = make_mask(objective.pattern, tags)
+    size = layout.size if objective.clean_copy else width
     scored = (index > 0) & (index < length)
     filling = index >= length
     totals = torch.zeros(count, dtype=torch.float64)
-    seeds = scored & (index % layout.size < shift)
+    seeds = scored & (index % size < shift)
     scored &= ~seeds
     for draw in range(draws):
-        chosen, weight = _choose(scored.view(count, -1, layout.size), first, draw, draws, seed)
+        chosen, weight = _choose(scored.view(count, -1, size), first, draw, draws, seed)
         noisy, places = clean.masked_fill(chosen | filling, process.mask_id), positions
         order = None if objective.arrangement is None else objective.arrangement(process.open(noisy), unit)
         if order is not None:
             noisy, places = taken(noisy, order), taken(positions, order)
-        hidden = network(torch.cat((noisy, clean), 1), torch.cat((places, positions), 1), mask)
-        first_copy, second_copy = hidden.view(count, 2, width, -1).roll(shift, 2).unbind(1)
+        copies, where = ((noisy, clean), (places, positions)) if objective.clean_copy else ((noisy,), (places,))
+        hidden = network(torch.cat(copies, 1), torch.cat(where, 1), mask).view(count, len(copies), width, -1)
+        first_copy, last_copy = hidden[:, 0].roll(shift, 1), hidden[:, -1].roll(shift, 1)
         if order is not None:
             first_copy = taken(first_copy, order.argsort(1))
-        told = torch.where(seeds[..., None], second_copy, first_copy)
+        told = torch.where(seeds[..., None], last_copy, first_copy)
         asked, weight = chosen | seeds, weight.masked_fill(seeds, 1.0)
         losses = F.cross_entropy(network.head(told[asked]).float(), clean[asked], reduction="none") * weight[asked]
         totals += torch.zeros_like(weight).masked_scatter(asked, losses).double().sum(1).cpu()

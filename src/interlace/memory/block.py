@@ -7,7 +7,7 @@ from typing import Any
 from .exact import ExactKV
 from .protocol import Span
 
-__all__ = ["BlockCache"]
+__all__ = ["BlockCache", "PrefixCache"]
 
 
 class BlockCache(ExactKV):
@@ -28,10 +28,25 @@ class BlockCache(ExactKV):
 
     def span(self, row: int, first: int, last: int, horizon: int, begun: bool) -> Span:
         if begun and self.held[row] == horizon:
-            return Span(first, last, horizon)
+            return self.partly(first, last, horizon)
         self.held[row] = horizon
         return super().span(row, first, last, horizon, begun)
+
+    def partly(self, first: int, last: int, horizon: int) -> Span:
+        """What is fed while the rest is stale."""
+        return Span(first, last, horizon)
 
     def keep(self, rows: list[int]) -> None:
         super().keep(rows)
         self.held = [self.held[r] for r in rows]
+
+
+class PrefixCache(BlockCache):
+    """As ``BlockCache``, but what lies behind the live unit is fed too: only the keys before it may be stale.
+
+    For full attention, where ``ExactKV`` can keep nothing before the end. The prefix cache of Fast-dLLM
+    (arXiv:2505.22618).
+    """
+
+    def partly(self, first: int, last: int, horizon: int) -> Span:
+        return Span(first, horizon, horizon)

@@ -1,6 +1,7 @@
 """Which way over the grid: a file per path, each a pure function from the current levels to the next move."""
 
 from .all_at_once import AllAtOnce
+from .behind_prompt import BehindPrompt
 from .block_by_block import BlockByBlock
 from .diagonal import Diagonal
 from .level_by_level import LevelByLevel
@@ -11,6 +12,7 @@ from .token_by_token import TokenByToken
 
 __all__ = [
     "AllAtOnce",
+    "BehindPrompt",
     "BlockByBlock",
     "Diagonal",
     "LevelByLevel",

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import SettingError
 from ..grid import Schedule
 from .all_at_once import AllAtOnce
+from .behind_prompt import BehindPrompt
 from .block_by_block import BlockByBlock
 from .diagonal import Diagonal
 from .level_by_level import LevelByLevel
@@ -18,7 +19,16 @@ from .token_by_token import TokenByToken
 
 __all__ = ["parse_schedule", "schedule_text"]
 
-_CLASSES: tuple[Any, ...] = (TokenByToken, BlockByBlock, Seeded, Streaming, AllAtOnce, Diagonal, LevelByLevel)
+_CLASSES: tuple[Any, ...] = (
+    TokenByToken,
+    BlockByBlock,
+    BehindPrompt,
+    Seeded,
+    Streaming,
+    AllAtOnce,
+    Diagonal,
+    LevelByLevel,
+)
 
 
 def _name(cls: type) -> str:

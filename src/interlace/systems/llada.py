@@ -1,0 +1,46 @@
+"""LLaDA: every token sees every token; masks of a whole answer, or of its blocks, are filled by confidence."""
+
+from pydantic import Field
+
+from ..attention.patterns import Bidirectional
+from ..layouts import Blocks
+from ..processes import AbsorbingMask
+from ..schedules import BehindPrompt
+from ..training.objectives import OneCopyLoss
+from .system import CONFIDENCE, Parts, System, TextSettings
+
+
+class LLaDASettings(TextSettings):
+    """``block_size`` tokens of the answer are denoised together, counted from the end of the prompt."""
+
+    cache: str = Field(
+        "none",
+        pattern="^(none|prefix|dual)$",
+        description="keys that may be stale (Fast-dLLM): none, prefix (before the block), dual (all but the block)",
+    )
+
+
+def parts(settings: LLaDASettings) -> Parts:
+    process = AbsorbingMask(settings.mask_id, settings.rule(), settings.sampler())
+    layout = Blocks(1)
+    return Parts(
+        layout=layout,
+        pattern=Bidirectional(),
+        process=process,
+        schedule=BehindPrompt(settings.block_size, settings.steps or settings.block_size),
+        objective=OneCopyLoss(process, layout, Bidirectional(), levels="document"),
+        memory={"none": "none", "prefix": "prefix", "dual": "block"}[settings.cache],
+    )
+
+
+SYSTEM = System(
+    name="llada",
+    title="LLaDA",
+    paper="arXiv:2502.09992",
+    summary="masked diffusion with full attention; the answer whole, or in blocks behind the prompt",
+    family="text",
+    settings=LLaDASettings(block_size=32, threshold=1.0),
+    parts=parts,
+    format="llada",
+    dial=CONFIDENCE,
+)

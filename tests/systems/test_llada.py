@@ -1,0 +1,140 @@
+"""What must hold exactly of LLaDA (arXiv:2502.09992) and Dream (arXiv:2508.15487), and of their stale caches."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from interlace.attention.patterns import Bidirectional
+from interlace.generation import OPEN, Result, collect, generate
+from interlace.layouts import Blocks
+from interlace.memory import ExactKV
+from interlace.nn import Transformer, TransformerConfig
+from interlace.schedules import BehindPrompt
+from interlace.systems import Parts, find
+from interlace.training.objectives import OneCopyLoss
+
+from .conftest import MASK, SHAPE, VOCABULARY, fill, tokens
+
+
+@cache
+def network() -> Transformer:
+    """Untied, so that its greedy texts vary."""
+    return fill(Transformer(TransformerConfig(vocab_size=VOCABULARY, tied=False, **SHAPE)))
+
+
+def parts_of(name: str, **settings: Any) -> Parts:
+    system = find(name)
+    return system.parts(system.settings.but(mask_id=MASK, **settings))
+
+
+def complete(prompt: Any, length: int, parts: Parts, **options: Any) -> Result:
+    return collect(generate(network(), [prompt], length, **parts.sampling, **options), [prompt], length)[0]
+
+
+def published(
+    prompt: Tensor, length: int, block: int, steps: int, threshold: float | None, shift: int, stale: str
+) -> tuple[list[int], int, int]:
+    """The published sampler, batch 1, greedy: tokens, forwards, token slots."""
+    total = len(prompt) + length
+    row = torch.cat((prompt, torch.full((length,), MASK)))
+    forwards = slots = 0
+    for begin in range(len(prompt), total, block):
+        end = min(begin + block, total)
+        quotas = [block // steps + (k < block % steps) for k in range(steps)]
+        past, k = ExactKV(2, 1, 2, 8, total), 0
+        while (row[begin:end] == MASK).any():
+            first, last = (0, total) if k == 0 or stale == "none" else (begin, total if stale == "prefix" else end)
+            past.open([total])
+            index = torch.arange(first, last)[None]
+            said = network().head(network()(row[None, first:last], index, None, past, index))[0]
+            said = said.index_fill(1, torch.tensor([MASK]), -torch.inf)
+            if shift:
+                said = torch.cat((said[:1], said[:-1]))
+            confidence, token = said[begin - first : end - first].softmax(-1).max(-1)
+            open = row[begin:end] == MASK
+            quota = quotas[min(k, steps - 1)]
+            confidence = confidence.masked_fill(~open, -1)
+            fixed = open & (confidence > threshold) if threshold is not None else torch.zeros_like(open)
+            if fixed.sum() < quota:
+                fixed[:] = False
+                fixed[confidence.topk(min(quota, len(open))).indices] = True
+            row[begin:end] = torch.where(fixed & open, token, row[begin:end])
+            forwards, slots, k = forwards + 1, slots + last - first, k + 1
+    return row[len(prompt) :].tolist(), forwards, slots
+
+
+@pytest.mark.parametrize(("name", "shift"), [("llada", 0), ("dream", 1)])
+def test_the_parts(name: str, shift: int) -> None:
+    parts = parts_of(name)
+    objective: Any = parts.objective
+    assert parts.pattern == Bidirectional() and parts.layout == Blocks(1) and parts.schedule == BehindPrompt(32, 32)
+    assert isinstance(objective, OneCopyLoss) and objective.levels == "document"
+    assert objective.process.shift == parts.process.shift == shift
+    assert [parts_of(name, cache=c).memory for c in ("none", "prefix", "dual")] == ["none", "prefix", "block"]
+
+
+@pytest.mark.parametrize("stale", ["none", "prefix", "dual"])
+@pytest.mark.parametrize(("block", "steps"), [(16, 16), (8, 8), (8, 3), (4, 2), (16, 1)])
+@pytest.mark.parametrize("threshold", [None, 0.2])
+@pytest.mark.parametrize("given", [3, 8])
+def test_the_published_sampler(given: int, threshold: float | None, block: int, steps: int, stale: str) -> None:
+    """Blocks counted from the end of the prompt, wherever that is."""
+    prompt = tokens(given, seed=given)
+    expected = published(prompt, 16, block, steps, threshold, 0, stale)
+    settings = {"block_size": block, "steps": steps, "threshold": 1.0 if threshold is None else threshold}
+    row = complete(prompt, 16, parts_of("llada", **settings, cache=stale))
+    assert (row.content.tolist(), row.forwards, row.slots) == expected
+
+
+@pytest.mark.parametrize("block", [4, 16])
+def test_the_shifted_sampler(block: int) -> None:
+    prompt = tokens(5)
+    expected = published(prompt, 16, block, block, None, 1, "none")
+    row = complete(prompt, 16, parts_of("dream", block_size=block))
+    assert (row.content.tolist(), row.forwards, row.slots) == expected
+
+
+def test_stale_caches_spare_slots_and_are_not_exact() -> None:
+    rows = [
+        complete(tokens(6), 16, parts_of("llada", block_size=4, cache=c), details=True)
+        for c in ("none", "prefix", "dual")
+    ]
+    assert rows[0].slots > rows[1].slots > rows[2].slots
+    assert rows[0].log_prob is not None and rows[2].log_prob is not None
+    assert (rows[0].log_prob - rows[2].log_prob).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["llada", "dream"])
+@pytest.mark.parametrize("stale", ["none", "prefix", "dual"])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_row_in_a_batch_is_the_row_alone(temperature: float, stale: str, name: str) -> None:
+    parts = parts_of(name, block_size=4, cache=stale, threshold=0.2, temperature=temperature)
+    prompts = [tokens(n, seed=n).tolist() for n in (1, 4, 11)]
+    lengths, seeds = [9, 16, 6], [1, 2, 3]
+    events = generate(network(), prompts, lengths, **parts.sampling, seed=seeds)
+    for prompt, length, seed, row in zip(prompts, lengths, seeds, collect(events, prompts, lengths), strict=True):
+        alone = complete(prompt, length, parts, seed=seed)
+        assert row.content.tolist() == alone.content.tolist()
+        assert (row.forwards, row.slots) == (alone.forwards, alone.slots)
+
+
+def test_infilling_anywhere() -> None:
+    """Full attention: a gap sees both sides, whole."""
+    before, after = tokens(4).tolist(), tokens(6, seed=9).tolist()
+    rows = [
+        collect(
+            generate(network(), [row], 0, **parts_of("llada", block_size=4).sampling, details=True),
+            [row],
+            0,
+            starts=[4],
+        )[0]
+        for row in ([*before, OPEN, OPEN, *end] for end in (after, [*after[:-1], (after[-1] + 1) % MASK]))
+    ]
+    assert rows[0].content.tolist()[2:] == after
+    assert rows[0].log_prob is not None and rows[1].log_prob is not None
+    assert (rows[0].log_prob[:2] - rows[1].log_prob[:2]).abs().max() > 1e-5
