@@ -15,6 +15,7 @@ from .checkpoints import load as load_checkpoint
 from .errors import CheckpointError, SettingError
 from .generation import OPEN, Event, Result, collect, generate
 from .hardware import fast_bfloat16
+from .nn.skipping import without
 from .systems import Parts, System, find, systems
 from .systems.system import Settings, TextSettings
 from .training.suffix_first import suffix_first_order
@@ -59,6 +60,13 @@ class Model:
                 f"with --block-size {block_size}"
             )
         return replace(self, settings=self.settings.but(**changes))
+
+    def without(self, layers: Sequence[int]) -> Model:
+        """The same model with these blocks (1 .. L) left out of its network (``interlace.nn.skipping``).
+
+        ``SettingError`` for a block that is not there.
+        """
+        return replace(self, checkpoint=replace(self.checkpoint, network=without(self.network, layers)))
 
     @property
     def parts(self) -> Parts:

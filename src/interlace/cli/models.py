@@ -27,6 +27,7 @@ OPENING = (
         panel="Decoding",
     ),
     Setting("device", str, "where it runs: cpu, cuda, cuda:1", shown="cuda if there is one", panel="Decoding"),
+    Setting("skip_layers", list[int], "blocks left out of the network, from 1; see interlace layers", panel="Decoding"),
     replace(SET, panel="Decoding"),
 )
 
@@ -61,12 +62,13 @@ def open_clip_model(model: str, dtype: str | None, device: str | None, decoding:
 
 def _changed(found: Model, decoding: Mapping[str, Any]) -> Model:
     """Options of the command line, and what ``--set`` says beside them."""
-    named = {name: value for name, value in decoding.items() if name != "set"}
+    named = {name: value for name, value in decoding.items() if name not in ("set", "skip_layers")}
     others = assignments(decoding.get("set"))
     twice = next((name for name in others if named.get(name) is not None), None)
     if twice is not None:
         raise SettingError(f"{twice} is given by --{twice.replace('_', '-')} and by --set; pass one of them")
-    return found.with_(**(named | others))
+    changed = found.with_(**(named | others))
+    return changed.without(decoding["skip_layers"]) if decoding.get("skip_layers") else changed
 
 
 def _open(model: str, system: str | None, dtype: str | None, device: str | None) -> Model:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..attention.patterns import Tags
 
-__all__ = ["draw_mask", "draw_path", "figure_svg", "mask_text", "path_text"]
+__all__ = ["draw_mask", "draw_path", "draw_similarity", "figure_svg", "mask_text", "path_text"]
 
 INK, SOFT, FAINT = "#30353d", "#7b8492", "#eef0f3"
 # Early to late; every colour is dark enough for white numbers.
@@ -139,6 +139,18 @@ def draw_mask(matrix: Any, ax: Axes | None = None, tags: Tags | None = None) -> 
         ax.annotate("keys", (0.5, 1), (0, gap), xycoords="axes fraction", ha="center", va="bottom", **note)
         note |= {"ha": "right", "va": "center", "rotation": 90}
         ax.annotate("queries", (0, 0.5), (-gap, 0), xycoords="axes fraction", **note)
+    return ax
+
+
+def draw_similarity(matrix: Any, ax: Axes | None = None) -> Axes:
+    """A square matrix of cosines as a heat map: row and column 0 are the embeddings, l is what leaves block l."""
+    values = np.asarray(matrix, dtype=float)
+    ax = ax or _card(4.6, 4.0)
+    drawn = ax.imshow(values, cmap="viridis", vmin=min(0.0, values.min()), vmax=1.0)
+    ax.figure.colorbar(drawn, ax=ax, shrink=0.85).outline.set_visible(False)
+    ax.set_xlabel("layer", color=SOFT, fontsize=9)
+    ax.set_ylabel("layer", color=SOFT, fontsize=9)
+    _quiet(ax)
     return ax
 
 
