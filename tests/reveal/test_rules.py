@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from interlace.errors import SettingError
-from interlace.reveal import Dynamic, EntropyBounded, Sequential, Static, Threshold, top
+from interlace.reveal import Dynamic, EntropyBounded, Leading, NearCertain, Sequential, Static, Threshold, top
 
-RULES: list[Any] = [Static(), Sequential(), Dynamic(0.6), Threshold(0.6), EntropyBounded(0.35)]
+RULES: list[Any] = [
+    Static(),
+    Sequential(),
+    Dynamic(0.6),
+    Threshold(0.6),
+    EntropyBounded(0.35),
+    Leading(0.6),
+    NearCertain(0.6, 0.1),
+]
 
 
 def fixed(rule: Any, open: str, score: list[float], quota: int = 1) -> str:
@@ -49,6 +57,14 @@ SCORES = [0.5, 0.9, 0.7, 0.8]
         (Threshold(0.9), "xxxx", 4, ".x.."),
         (Threshold(0.95), "xxxx", 4, ".x.."),  # at least the best one
         (Threshold(0.75), "x.x.", 2, "..x."),
+        (Leading(0.75), "xxxx", 4, "xx.."),  # 0.5 leads, 0.9 is sure, 0.7 is not
+        (Leading(0.6), "xxxx", 1, "xxxx"),
+        (Leading(0.6), ".x.x", 1, ".x.x"),  # what is known does not stand in the way
+        (Leading(0.95), "xxxx", 3, "x..."),
+        (NearCertain(0.75, 0.0), "xxxx", 3, "x.x."),
+        (NearCertain(0.75, 0.1), "xxxx", 3, "x..."),  # 0.7 + 2 * 0.1
+        (NearCertain(0.75, 0.1), "..xx", 3, "..x."),
+        (NearCertain(0.1, 0.0), ".xxx", 3, "..x."),
     ],
 )
 def test_by_hand(rule: Any, open: str, quota: int, expected: str) -> None:

@@ -69,7 +69,7 @@ class TextSettings(Settings):
     block_size: int = Field(4, ge=1, le=4096, description="tokens per block")
     mask_id: int = Field(0, ge=0, description="id of the mask token")
     steps: int | None = Field(None, ge=1, description="denoising steps per block (default: block_size)")
-    reveal: Literal["static", "dynamic", "threshold", "sequential", "entropy-bounded"] = Field(
+    reveal: Literal["static", "dynamic", "threshold", "sequential", "leading", "entropy-bounded"] = Field(
         "dynamic", description="rule that says which candidates are fixed in a step"
     )
     threshold: float = Field(0.9, ge=0, description="confidence above which a candidate is fixed")

@@ -1,0 +1,36 @@
+"""The tokens that lead, as long as they are sure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import SettingError
+
+__all__ = ["Leading"]
+
+
+@dataclass(frozen=True)
+class Leading:
+    """The first open token, and those behind it up to the first whose confidence is not above ``threshold``.
+
+    So tokens are fixed from left to right, as autoregression does, several at a time where the model is sure; the quota
+    is ignored. With a threshold of 1 it is one token a step. Raises ``SettingError`` for a threshold below 0.
+
+    >>> open, sure = torch.tensor([[True, True, True, True]]), torch.tensor([[0.4, 0.95, 0.5, 0.99]])
+    >>> Leading(0.9)(open, sure, sure, torch.tensor([1])).tolist()
+    [[True, True, False, False]]
+    """
+
+    threshold: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not self.threshold >= 0:
+            raise SettingError(f"threshold is {self.threshold}; pass a probability, or 1 for one token a step")
+
+    def __call__(self, open: Tensor, confidence: Tensor, entropy: Tensor, quota: Tensor) -> Tensor:
+        first = open & (open.long().cumsum(-1) == 1)
+        run = (first | ~open | (confidence > self.threshold)).long().cumprod(-1).bool()
+        return open & run
