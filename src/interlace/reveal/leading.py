@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..errors import SettingError
@@ -19,6 +18,7 @@ class Leading:
     So tokens are fixed from left to right, as autoregression does, several at a time where the model is sure; the quota
     is ignored. With a threshold of 1 it is one token a step. Raises ``SettingError`` for a threshold below 0.
 
+    >>> import torch
     >>> open, sure = torch.tensor([[True, True, True, True]]), torch.tensor([[0.4, 0.95, 0.5, 0.99]])
     >>> Leading(0.9)(open, sure, sure, torch.tensor([1])).tolist()
     [[True, True, False, False]]
