@@ -74,7 +74,7 @@ def test_the_mapping_names_every_tensor_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"to": "mamba"}, "unknown format 'mamba'; known: fast_dllm_v2, interlace"),
+        ({"to": "mamba"}, "unknown format 'mamba'; known: dream, fast_dllm_v2, interlace"),
         (
             {"to": "qwen2"},
             "the format qwen2 cannot express this network; those that can: interlace, qwen3, ",

@@ -201,27 +201,19 @@ def test_right_drafts_are_all_accepted_and_wrong_ones_none(size: int) -> None:
         assert row.forwards == (5 if right else length)
 
 
-def test_the_cache_is_that_of_the_committed_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_that_of_the_committed_text(memories: list[ExactKV]) -> None:
     """After every step: all final tokens but the newest, as a fresh prefill has them."""
-    made: list[ExactKV] = []
-
-    class Kept(ExactKV):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
-            made.append(self)
-
-    monkeypatch.setattr("interlace.generation.ExactKV", Kept)
     prompt, parts = tokens(5), tidar(block_size=3)
     row = torch.cat((prompt, complete(prompt, 12, parts).content))
-    made.clear()
+    memories.clear()
     for event in generate(network(), [prompt], 12, **parts.sampling):
-        length = made[0].lengths[0]
+        length = memories[0].lengths[0]
         assert length >= event.start
         fresh = ExactKV(2, 1, 2, 8, 20)
         fresh.open([length])
         mask = torch.ones(length, length).tril().bool()[None, None]
         network()(row[None, :length], torch.arange(length)[None], mask, fresh, torch.arange(length)[None])
-        kept, expected = (memory.storage[:, :, 0, :, :length] for memory in (made[0], fresh))
+        kept, expected = (memory.storage[:, :, 0, :, :length] for memory in (memories[0], fresh))
         torch.testing.assert_close(kept, expected, rtol=0, atol=1e-5)
 
 

@@ -218,22 +218,14 @@ def test_choice_by_entropy_and_distance() -> None:
         assert chosen[0].nonzero().flatten().tolist() == expected
 
 
-def test_the_cache_is_that_of_a_fresh_causal_prefill(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_that_of_a_fresh_causal_prefill(memories: list[ExactKV]) -> None:
     """After every commit, whatever was filled out of order."""
-    made: list[ExactKV] = []
-
-    class Kept(ExactKV):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
-            made.append(self)
-
-    monkeypatch.setattr("interlace.generation.ExactKV", Kept)
     prompt = tokens(5)
     row = torch.cat((prompt, complete(prompt, 15, wedlm(window=5, entropy=2.3)).content))
-    made.clear()
+    memories.clear()
     seen = set()
     for _ in generate(network(), [prompt], 15, **wedlm(window=5, entropy=2.3).sampling):
-        length = made[0].lengths[0]
+        length = memories[0].lengths[0]
         if length in seen:
             continue
         seen.add(length)
@@ -241,7 +233,7 @@ def test_the_cache_is_that_of_a_fresh_causal_prefill(monkeypatch: pytest.MonkeyP
         fresh.open([length])
         mask = torch.ones(length, length).tril().bool()[None, None]
         network()(row[None, :length], torch.arange(length)[None], mask, fresh, torch.arange(length)[None])
-        kept, expected = (memory.storage[:, :, 0, :, :length] for memory in (made[0], fresh))
+        kept, expected = (memory.storage[:, :, 0, :, :length] for memory in (memories[0], fresh))
         torch.testing.assert_close(kept, expected, rtol=0, atol=1e-5)
     assert len(seen) > 3
 

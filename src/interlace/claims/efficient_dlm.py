@@ -7,11 +7,8 @@ begin.
 
 from __future__ import annotations
 
-import copy
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from ..attention.patterns import Bidirectional, BlockCausal
 from ..masking import Counted
@@ -19,7 +16,7 @@ from ..nn import Transformer
 from ..processes import AbsorbingMask
 from ..training.objectives import DenoisingLoss, OneCopyLoss
 from .protocol import Arm, Findings, Say
-from .workbench import Bench, Budget, Cost
+from .workbench import Bench, Budget
 
 __all__ = ["BUDGET", "check"]
 
@@ -30,13 +27,11 @@ LEFTWARDS = -100.0  # a tilt by which always the first tokens of a block are mas
 
 def check(say: Say, seed: int = 0, budget: Budget = BUDGET) -> Findings:
     """Train the arms, answer the same held-out additions with each, and compare."""
-    with tempfile.TemporaryDirectory() as folder:
-        return _Check(say, seed, budget, Path(folder)).run()
+    return _Check.check(say, seed, budget)
 
 
 class _Check(Bench):
     def run(self) -> Findings:
-        say, b = self.say, self.budget
         ar, recipe = self.parts("ar"), self.parts("efficient-dlm")
         objective, process = recipe.objective, recipe.process
         assert isinstance(objective, DenoisingLoss) and isinstance(process, AbsorbingMask)
@@ -50,14 +45,10 @@ class _Check(Bench):
             "end of blocks": objective,
             "begin of blocks": replace(objective, masking=Counted(LEFTWARDS)),
         }
-        say(f"autoregression, {b.base} steps")
-        base = self.network()
-        cost = self.train(base, ar.objective, 1, b.base, Cost())
+        base, cost = self.begin()
         arms = {"AR": self.arm(base, ar, cost, "what all start from")}
         for name, loss in trained.items():
-            say(f"{name}, {b.further} steps")
-            network = copy.deepcopy(base)
-            spent = self.train(network, loss, b.block_size, b.further, cost)
+            network, spent = self.adapted(base, cost, loss, name)
             moved = {"relative weight change": _change(network, base)}
             for threshold in THRESHOLDS:
                 settled = self.parts("efficient-dlm", threshold=threshold)

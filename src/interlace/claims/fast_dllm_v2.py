@@ -7,17 +7,14 @@ has no counterpart here: documents never share a block.)
 
 from __future__ import annotations
 
-import copy
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 from ..layouts import Blocks
 from ..processes import AbsorbingMask
 from ..schedules import BlockByBlock
 from ..training.objectives import TwoCopyLoss
 from .protocol import Arm, Findings, Say
-from .workbench import Bench, Budget, Cost
+from .workbench import Bench, Budget
 
 __all__ = ["BUDGET", "check"]
 
@@ -27,44 +24,31 @@ SUB_BLOCK = 4
 
 def check(say: Say, seed: int = 0, budget: Budget = BUDGET) -> Findings:
     """Train the arms, answer the same held-out additions with each, and compare."""
-    with tempfile.TemporaryDirectory() as folder:
-        return _Check(say, seed, budget, Path(folder)).run()
+    return _Check.check(say, seed, budget)
 
 
 class _Check(Bench):
     def run(self) -> Findings:
-        say, b = self.say, self.budget
-        ar, recipe = self.parts("ar"), self.parts("fast-dllm-v2", threshold=1.0, sub_block_size=SUB_BLOCK)
+        b = self.budget
+        recipe = self.parts("fast-dllm-v2", threshold=1.0, sub_block_size=SUB_BLOCK)
         fast, stale = (
             self.parts("fast-dllm-v2", sub_block_size=SUB_BLOCK, sub_block_cache=cache) for cache in (False, True)
         )
         assert isinstance(recipe.objective, TwoCopyLoss) and isinstance(recipe.process, AbsorbingMask)
-        say(f"autoregression, {b.base} steps")
-        base = self.network()
-        cost = self.train(base, ar.objective, 1, b.base, Cost())
-        arms: dict[str, Arm] = {}
-        say(f"autoregression continued, {b.further} steps")
-        network = copy.deepcopy(base)
-        spent = self.train(network, ar.objective, 1, b.further, cost)
-        arms["AR continued"] = self.arm(network, ar, spent, "next token")
+        base, cost = self.begin()
+        arms = {"AR continued": self.continued(base, cost)}
 
-        say(f"the recipe, {b.further} steps")
-        network = copy.deepcopy(base)
-        spent = self.train(network, recipe.objective, b.block_size, b.further, cost)
+        network, spent = self.adapted(base, cost, recipe.objective, "the recipe")
         arms["one token a step"] = self.arm(network, recipe, spent, "shift, complementary masks")
         arms["threshold 0.9"] = self.arm(network, fast, spent, "sure tokens together")
         arms["threshold 0.9, sub-block cache"] = self.arm(network, stale, spent, "keys of other sub-blocks stale")
 
-        say(f"independent masks, {b.further} steps")
-        network = copy.deepcopy(base)
         independent = replace(recipe.objective, views="independent")
-        spent = self.train(network, independent, b.block_size, b.further, cost)
+        network, spent = self.adapted(base, cost, independent, "independent masks")
         arms["independent masks"] = self.arm(network, recipe, spent, "two masks a row that know nothing of each other")
 
-        say(f"no token shift, {b.further} steps")
-        network = copy.deepcopy(base)
         process = replace(recipe.process, shift=0)
-        spent = self.train(network, replace(recipe.objective, process=process), b.block_size, b.further, cost)
+        network, spent = self.adapted(base, cost, replace(recipe.objective, process=process), "no token shift")
         straight = replace(
             recipe, process=process, layout=Blocks(b.block_size), pattern=self.parts("sdar").pattern,
             schedule=BlockByBlock(b.block_size),

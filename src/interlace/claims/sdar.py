@@ -8,9 +8,7 @@ both stages together (a row of block diffusion holds two copies, and is twice th
 from __future__ import annotations
 
 import copy
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from .protocol import Arm, Findings, Say
 from .workbench import Bench, Cost
@@ -33,9 +31,7 @@ class Budget(Common):
 
 def check(say: Say, seed: int = 0, budget: Budget | None = None) -> Findings:
     """Train the four arms, answer the same held-out additions with each, and compare."""
-    budget = budget or Budget()
-    with tempfile.TemporaryDirectory() as folder:
-        return _Check(say, seed, budget, Path(folder)).run()
+    return _Check.check(say, seed, budget or Budget())
 
 
 class _Check(Bench):

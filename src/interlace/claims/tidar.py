@@ -6,15 +6,12 @@ ratios instead of full ones, and block diffusion with blocks as long as TiDAR's 
 
 from __future__ import annotations
 
-import copy
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 from ..masking import Independent
 from ..training.objectives import TwoCopyLoss
 from .protocol import Arm, Findings, Say
-from .workbench import Bench, Budget, Cost
+from .workbench import Bench, Budget
 
 __all__ = ["BUDGET", "check"]
 
@@ -24,28 +21,17 @@ THRESHOLDS = (0.9, 0.8, 0.6, 0.3)
 
 def check(say: Say, seed: int = 0, budget: Budget = BUDGET) -> Findings:
     """Train the arms, answer the same held-out additions with each, and compare."""
-    with tempfile.TemporaryDirectory() as folder:
-        return _Check(say, seed, budget, Path(folder)).run()
+    return _Check.check(say, seed, budget)
 
 
 class _Check(Bench):
     def run(self) -> Findings:
-        say, b = self.say, self.budget
-        ar, tidar, sdar = self.parts("ar"), self.parts("tidar"), self.parts("sdar")
+        b, tidar, sdar = self.budget, self.parts("tidar"), self.parts("sdar")
         assert isinstance(tidar.objective, TwoCopyLoss)
-        say(f"autoregression, {b.base} steps")
-        base = self.network()
-        cost = self.train(base, ar.objective, 1, b.base, Cost())
-        arms: dict[str, Arm] = {}
-        say(f"autoregression continued, {b.further} steps")
-        continued = copy.deepcopy(base)
-        spent = self.train(continued, ar.objective, 1, b.further, cost)
-        loss = self.next_token_loss(continued)
-        arms["AR continued"] = self.arm(continued, ar, spent, "next token", more={"next-token loss": loss})
+        base, cost = self.begin()
+        arms = {"AR continued": self.continued(base, cost)}
 
-        say(f"TiDAR, {b.further} steps")
-        network = copy.deepcopy(base)
-        spent = self.train(network, tidar.objective, b.block_size, b.further, cost)
+        network, spent = self.adapted(base, cost, tidar.objective, "TiDAR")
         loss = self.next_token_loss(network)
         for trust in (1.0, 0.0):
             decoding, about = self.parts("tidar", trust=trust), "drafts verified" if trust else "drafts trusted"
@@ -53,15 +39,11 @@ class _Check(Bench):
                 network, decoding, spent, about, more={"next-token loss": loss}
             )
 
-        say(f"TiDAR that learns from random masks, {b.further} steps")
-        network = copy.deepcopy(base)
         random = replace(tidar.objective, masking=Independent())
-        spent = self.train(network, random, b.block_size, b.further, cost)
+        network, spent = self.adapted(base, cost, random, "TiDAR that learns from random masks")
         arms["random masks, trust 1"] = self.arm(network, tidar, spent, "masks at random ratios in training")
 
-        say(f"block diffusion in blocks of {b.block_size}, {b.further} steps")
-        network = copy.deepcopy(base)
-        spent = self.train(network, sdar.objective, b.block_size, b.further, cost)
+        network, spent = self.adapted(base, cost, sdar.objective, f"block diffusion in blocks of {b.block_size}")
         for threshold in THRESHOLDS:
             decoding = self.parts("sdar", threshold=threshold)
             arms[f"SDAR, threshold {threshold}"] = self.arm(network, decoding, spent, "sure tokens together")

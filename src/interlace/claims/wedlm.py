@@ -6,10 +6,7 @@ blocks. WeDLM is decoded through a window, and block by block with the same rule
 
 from __future__ import annotations
 
-import copy
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 from ..generation import collect, generate
 from ..layouts import Blocks
@@ -19,7 +16,7 @@ from ..systems import Parts
 from ..worlds.additions import Additions
 from ..worlds.tokenizer import encode
 from .protocol import Arm, Findings, Say
-from .workbench import Bench, Budget, Cost
+from .workbench import Bench, Budget
 
 __all__ = ["BUDGET", "check"]
 
@@ -30,27 +27,17 @@ BOUNDS = (0.2, 0.4, 0.8)
 
 def check(say: Say, seed: int = 0, budget: Budget = BUDGET) -> Findings:
     """Train the arms, answer the same held-out additions with each, and compare."""
-    with tempfile.TemporaryDirectory() as folder:
-        return _Check(say, seed, budget, Path(folder)).run()
+    return _Check.check(say, seed, budget)
 
 
 class _Check(Bench):
     def run(self) -> Findings:
-        say, b = self.say, self.budget
+        b = self.budget
         ar, sdar = self.parts("ar"), self.parts("sdar")
-        say(f"autoregression, {b.base} steps")
-        base = self.network()
-        cost = self.train(base, ar.objective, 1, b.base, Cost())
-        arms: dict[str, Arm] = {}
-        say(f"autoregression continued, {b.further} steps")
-        network = copy.deepcopy(base)
-        spent = self.train(network, ar.objective, 1, b.further, cost)
-        loss = self.next_token_loss(network)
-        arms["AR continued"] = self.arm(network, ar, spent, "next token", more={"next-token loss": loss})
+        base, cost = self.begin()
+        arms = {"AR continued": self.continued(base, cost)}
 
-        say(f"WeDLM, {b.further} steps")
-        network = copy.deepcopy(base)
-        spent = self.train(network, self.parts("wedlm").objective, b.block_size, b.further, cost)
+        network, spent = self.adapted(base, cost, self.parts("wedlm").objective, "WeDLM")
         loss = self.next_token_loss(network)
         plain = self.arm(
             network, ar, spent, "WeDLM's weights, one token after the other", more={"next-token loss": loss}
@@ -63,9 +50,7 @@ class _Check(Bench):
             arms[f"streaming, entropy {bound}"] = self.arm(network, streaming, spent, "a window of 8", more=counting)
             arms[f"blocks, entropy {bound}"] = self.arm(network, blocks, spent, "the same weights, blocks of 8")
 
-        say(f"block diffusion in blocks of {b.block_size}, {b.further} steps")
-        network = copy.deepcopy(base)
-        spent = self.train(network, sdar.objective, b.block_size, b.further, cost)
+        network, spent = self.adapted(base, cost, sdar.objective, f"block diffusion in blocks of {b.block_size}")
         arms["SDAR, threshold 0.9"] = self.arm(network, sdar, spent, "bidirectional blocks, no next-token loss")
         return self.findings(arms)
 

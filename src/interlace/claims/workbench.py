@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from ..training.settings import TrainSettings
 from ..training.text import DataSettings, text_rows
 from ..worlds.additions import Additions
 from ..worlds.tokenizer import END_ID, MASK_ID, encode
-from .protocol import Arm, Say
+from .protocol import Arm, Findings, Say
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -52,7 +54,7 @@ class Cost:
 
 
 class Bench:
-    """One check at work: the world of additions, and a folder for what training leaves."""
+    """One check at work: the world of additions, and a folder for what training leaves. A check is a ``run`` of it."""
 
     def __init__(self, say: Say, seed: int, budget: Budget, folder: Path) -> None:
         self.say, self.seed, self.budget, self.folder = say, seed, budget, folder
@@ -61,6 +63,15 @@ class Bench:
         self.end, self.mask = END_ID, MASK_ID
         self.prompts = self.world.prompts(budget.problems, seed)
         self.runs = 0
+
+    @classmethod
+    def check(cls, say: Say, seed: int, budget: Budget) -> Findings:
+        """Train the arms, answer the same held-out additions with each, and compare; nothing stays on the disk."""
+        with tempfile.TemporaryDirectory() as folder:
+            return cls(say, seed, budget, Path(folder)).run()
+
+    def run(self) -> Findings:
+        raise NotImplementedError
 
     def network(self) -> Transformer:
         """Random weights, the same at every call."""
@@ -80,6 +91,28 @@ class Bench:
         system = find(name)
         block_size = self.budget.block_size if name != "ar" else None
         return system.parts(system.settings.but(**{"mask_id": self.mask, "block_size": block_size} | changes))
+
+    def begin(self) -> tuple[Transformer, Cost]:
+        """The autoregressive network that all arms start from."""
+        self.say(f"autoregression, {self.budget.base} steps")
+        base = self.network()
+        return base, self.train(base, self.parts("ar").objective, 1, self.budget.base, Cost())
+
+    def adapted(
+        self, base: Transformer, cost: Cost, objective: Objective, what: str, multiple: int | None = None
+    ) -> tuple[Transformer, Cost]:
+        """A copy of a network, trained further."""
+        self.say(f"{what}, {self.budget.further} steps")
+        network = copy.deepcopy(base)
+        multiple = self.budget.block_size if multiple is None else multiple
+        return network, self.train(network, objective, multiple, self.budget.further, cost)
+
+    def continued(self, base: Transformer, cost: Cost) -> Arm:
+        """The baseline: the same autoregression, trained further."""
+        ar = self.parts("ar")
+        network, spent = self.adapted(base, cost, ar.objective, "autoregression continued", 1)
+        more = {"next-token loss": self.next_token_loss(network)}
+        return self.arm(network, ar, spent, "the same, trained further", more=more)
 
     def train(self, network: Transformer, objective: Objective, multiple: int, steps: int, before: Cost) -> Cost:
         """Go on training, documents on multiples of ``multiple`` tokens; the cost, with what was spent before."""

@@ -40,25 +40,7 @@ MEASURING = (
 
 
 @command(*MEASURING, panel="Measure", config=True)
-def evaluate(
-    models: list[str],
-    thresholds: list[float],
-    texts: int,
-    draws: int,
-    prompts: int,
-    prompt_tokens: int,
-    length: int,
-    holes: int,
-    batch_rows: int,
-    data: str,
-    field: str,
-    seed: int,
-    system: str | None,
-    dtype: str | None,
-    device: str | None,
-    json: bool,
-    **decoding: Any,
-) -> None:
+def evaluate(models: list[str], json: bool, **options: Any) -> None:
     """Measure models on held-out text: likelihood, completion, infilling, and speed over a sweep of thresholds.
 
     All models get the same texts, prompts and holes. Likelihood is exact for an
@@ -77,10 +59,7 @@ def evaluate(
     """
     from .measuring import measure
 
-    found, asked = measure(
-        models, thresholds, texts, draws, prompts, prompt_tokens, length, holes, batch_rows, data, field, seed, system,
-        dtype, device, print_json if json else None, **decoding,
-    )  # fmt: skip
+    found, asked = measure(models, **options, each=print_json if json else None)
     if not json:
         show(found, asked)
 

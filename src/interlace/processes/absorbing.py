@@ -10,13 +10,14 @@ from torch import Tensor
 
 from ..reveal import Dynamic, Reveal
 from ..sampling import Sampler
+from .masked import MaskedTokens
 from .protocol import Advanced, Draw
 
 __all__ = ["AbsorbingMask"]
 
 
 @dataclass(frozen=True)
-class AbsorbingMask:
+class AbsorbingMask(MaskedTokens):
     """q(x_t | x) replaces each token by [MASK] with probability p = (1 - eps) t + eps; loss = CE / p where masked.
 
     The expected loss over t is the negative evidence lower bound of the text (the weight 1/p is that of the linear
@@ -35,16 +36,11 @@ class AbsorbingMask:
     [[9, 2]]
     """
 
-    mask_id: int
     reveal: Reveal = Dynamic(0.9)
     sampler: Sampler = field(default_factory=Sampler)
     eps: float = 1e-3
     shift: int = 0
     weighted: bool = True
-
-    feeds_draft = True
-    conditioned = False
-    noise = "uniform"
 
     def probability(self, level: Tensor) -> Tensor:
         """Chance of a token to be masked at a level."""
@@ -53,25 +49,9 @@ class AbsorbingMask:
     def corrupt(self, clean: Tensor, level: Tensor, noise: Tensor) -> Tensor:
         return clean.masked_fill(noise < self.probability(level), self.mask_id)
 
-    def learns(self, noisy: Tensor, clean: Tensor) -> Tensor:
-        return (noisy == self.mask_id) & (clean != self.mask_id)
-
     def loss(self, prediction: Tensor, clean: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
         losses = F.cross_entropy(prediction.float(), clean, reduction="none")
         return losses / self.probability(level) if self.weighted else losses
-
-    def complement(self, noisy: Tensor, clean: Tensor) -> Tensor:
-        """The other view of a row: masked exactly where ``noisy`` is not."""
-        return clean.masked_fill(noisy != self.mask_id, self.mask_id)
-
-    def prior(self, draw: Draw, m: int, *shape: int) -> Tensor:
-        return torch.full((m, *shape), self.mask_id, dtype=torch.long)
-
-    def level(self, x: Tensor) -> Tensor:
-        return (x == self.mask_id).float().mean(-1)
-
-    def open(self, x: Tensor) -> Tensor:
-        return x == self.mask_id
 
     def advance(
         self,

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from ..errors import SettingError
 from ..sampling import Sampler
+from .masked import MaskedTokens
 from .protocol import Advanced, Draw
 
 __all__ = ["Speculative"]
 
 
 @dataclass(frozen=True)
-class Speculative:
+class Speculative(MaskedTokens):
     """Tokens are those of p(x_i | x_<i), found several at a time: drafts are kept as long as they are what that says.
 
     A forward over the newest token and K - 1 drafts says what follows each of them (a_1 .. a_K); one over a branch of
@@ -35,15 +36,11 @@ class Speculative:
     Source: TiDAR (arXiv:2511.08923). Raises ``SettingError`` for a trust outside of 0 to 1.
     """
 
-    mask_id: int
     size: int
     sampler: Sampler = field(default_factory=Sampler)
     trust: float = 1.0
 
     shift = 1
-    feeds_draft = True
-    conditioned = False
-    noise = "uniform"
 
     def __post_init__(self) -> None:
         if not 0 <= self.trust <= 1:
@@ -52,20 +49,8 @@ class Speculative:
     def corrupt(self, clean: Tensor, level: Tensor, noise: Tensor) -> Tensor:
         return clean.masked_fill(noise < level, self.mask_id)
 
-    def learns(self, noisy: Tensor, clean: Tensor) -> Tensor:
-        return (noisy == self.mask_id) & (clean != self.mask_id)
-
     def loss(self, prediction: Tensor, clean: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
         return F.cross_entropy(prediction.float(), clean, reduction="none")
-
-    def prior(self, draw: Draw, m: int, *shape: int) -> Tensor:
-        return torch.full((m, *shape), self.mask_id, dtype=torch.long)
-
-    def level(self, x: Tensor) -> Tensor:
-        return (x == self.mask_id).float().mean(-1)
-
-    def open(self, x: Tensor) -> Tensor:
-        return x == self.mask_id
 
     def advance(
         self,

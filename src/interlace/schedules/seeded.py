@@ -50,4 +50,4 @@ class Seeded:
         if move is None:
             return None
         unit = move.units[0]
-        return replace(move, blind=unit % self.every == 0 and levels.value[unit] == 1.0)
+        return replace(move, blind=unit % self.every == 0 and bool(levels.value[unit] == 1.0))

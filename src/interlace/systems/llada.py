@@ -20,8 +20,8 @@ class LLaDASettings(TextSettings):
     )
 
 
-def parts(settings: LLaDASettings) -> Parts:
-    process = AbsorbingMask(settings.mask_id, settings.rule(), settings.sampler())
+def parts(settings: LLaDASettings, shift: int = 0) -> Parts:
+    process = AbsorbingMask(settings.mask_id, settings.rule(), settings.sampler(), shift=shift)
     layout = Blocks(1)
     return Parts(
         layout=layout,
