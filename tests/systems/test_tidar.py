@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -130,13 +131,11 @@ def test_the_loss_is_the_mean_of_both_halves() -> None:
     data = Batch(content, torch.zeros_like(content), index, [0, 1])
     following = drafting = 0.0
     for r in range(2):
-        plain = said(content[r], 0).log_softmax(-1)
         clean = (
             network()
             .head(network()(content[r][None], index[:1], torch.ones(8, 8).tril().bool()[None, None]))[0]
             .log_softmax(-1)
         )
-        assert plain.shape == clean.shape
         following -= float(clean[:-1].gather(1, content[r, 1:, None]).sum())
         for first in (0, 4):
             seen = torch.ones(first + 4, first + 4).tril().bool()
@@ -145,10 +144,42 @@ def test_the_loss_is_the_mean_of_both_halves() -> None:
             out = network().head(network()(row[None], torch.arange(first + 4)[None], seen[None, None]))[0]
             drafting -= float(out.log_softmax(-1)[first:].gather(1, content[r, first : first + 4, None]).sum())
     for weight in (1.0, 0.5):
-        objective: Any = tidar(block_size=4, next_token=weight).objective
+        objective: Any = replace(tidar(block_size=4, next_token=weight).objective, anywhere=False)  # type: ignore[type-var]
         loss = objective(network(), data, 0, 0)
         assert loss.total.item() == pytest.approx((drafting + weight * following) / (1 + weight), rel=1e-4)
         assert loss.parts["learnt"] == loss.count == 16
+
+
+def test_blocks_of_masks_begin_anywhere() -> None:
+    """Branches begin behind any token, so every beginning is learnt: the loss by hand at the places that were drawn."""
+    objective: Any = tidar(block_size=4).objective
+    content = tokens(24).view(2, 12)
+    index = torch.arange(12).repeat(2, 1)
+    data = Batch(content, torch.zeros_like(content), index, [5, 6])
+    starts = set()
+    for step in range(12):
+        unit = objective._unit(data, 0, step)
+        assert ((unit.diff(dim=1) == 0) | (unit.diff(dim=1) == 1)).all() and unit[:, 0].eq(0).all()
+        drafting = following = 0.0
+        for r in range(2):
+            plain = (
+                network()
+                .head(network()(content[r][None], index[:1], torch.ones(12, 12).tril().bool()[None, None]))[0]
+                .log_softmax(-1)
+            )
+            following -= float(plain[:-1].gather(1, content[r, 1:, None]).sum())
+            starts.add(int((unit[r] == 0).sum()))
+            for u in unit[r].unique().tolist():
+                block = (unit[r] == u).nonzero().flatten()
+                first, n = int(block[0]), int(block[-1]) + 1
+                seen = torch.ones(n, n).tril().bool()
+                seen[first:, first:] = True
+                row = torch.cat((content[r, :first], torch.full((len(block),), MASK)))
+                out = network().head(network()(row[None], torch.arange(n)[None], seen[None, None]))[0].log_softmax(-1)
+                drafting -= float(out[first:].gather(1, content[r, block, None]).sum())
+        total = objective(network(), data, 0, step).total.item()
+        assert total == pytest.approx((drafting + following) / 2, rel=1e-4)
+    assert starts == {1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("trust", [1.0, 0.5, 0.0])

@@ -33,6 +33,7 @@ def parts(settings: TiDARSettings) -> Parts:
             TwoCopy(Causal()),
             masking=Everything(),
             next_token=settings.next_token,
+            anywhere=True,  # a branch begins behind any token
         ),
         lookahead=Branches(size),
     )

@@ -85,6 +85,8 @@ class DenoisingLoss:
         masking: how many tokens of a unit are noisy, and which.
         arrangement: the order in which the noisy tokens of a unit stand physically, if not that of their places.
         next_token: weight w of L_AR, the next-token loss of the clean copy, in L = (L_denoising + w L_AR) / (1 + w).
+        anywhere: units begin at places drawn anew for every row and step, not at the first token of a document: for
+            systems that denoise from any token on.
         views: noisy copies of a row: "one"; two "complementary" ones (what is masked in one is not in the other, so
             every token is learnt once in every row; Fast-dLLM v2, arXiv:2509.26328); or two "independent" ones.
 
@@ -101,6 +103,7 @@ class DenoisingLoss:
     views: str = "one"
     arrangement: Arrangement | None = None
     next_token: float = 0.0
+    anywhere: bool = False
 
     clean_copy: ClassVar[bool]
 
@@ -131,11 +134,11 @@ class DenoisingLoss:
             views, weights = [*views, self.process.corrupt(clean, other, noise)], [level, other]
         known = ~label_tokens if clean.dim() == 2 else ~label_tokens.unsqueeze(-1)
         views = [clean.where(known, view.to(clean.dtype)) for view in views]
-        unit = self.layout.unit(batch.index)
+        unit = self._unit(batch, seed, step)
         place = self.layout.positions(batch.index if batch.place is None else batch.place)
         targets, places = [clean] * len(views), [place] * len(views)
         if self.arrangement is not None:
-            group = self._groups(batch)
+            group = _groups(unit, document)
             orders = [self.arrangement(self.process.open(view), group) for view in views]
             views, targets, places, weights = (
                 [taken(x, order) for x, order in zip(some, orders, strict=True)]
@@ -172,12 +175,14 @@ class DenoisingLoss:
             total, parts["next_token"] = (total + self.next_token * following) / (1 + self.next_token), following
         return Loss(total, label_tokens.sum(), parts)
 
-    def _groups(self, batch: Batch) -> Tensor:
-        """Units numbered along the row: those of two documents are two, and padding between them is one of its own."""
-        unit, document = self.layout.unit(batch.index), batch.document
-        starts = torch.ones_like(unit, dtype=torch.bool)
-        starts[:, 1:] = (unit[:, 1:] != unit[:, :-1]) | (document[:, 1:] != document[:, :-1])
-        return starts.cumsum(1) - 1
+    def _unit(self, batch: Batch, seed: int, step: int) -> Tensor:
+        """The unit of every token in its document, [rows, n]."""
+        if not self.anywhere:
+            return self.layout.unit(batch.index)
+        rows = len(batch.row)
+        drawn = Noise((seed,)).uniform([0] * rows, [4 * r + 3 for r in batch.row], [step] * rows, ())
+        ahead = (drawn * self.layout.size).long().to(batch.index.device)
+        return self.layout.unit(batch.index + ahead[:, None])
 
     def draw(self, batch: Batch, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """level [rows, n], noise [rows, n, ...], coin [rows]; functions of (seed, step, row number)."""
@@ -189,10 +194,17 @@ class DenoisingLoss:
         drawn = kind(first, [4 * r for r in batch.row], steps, batch.content.shape[1:])
         many = noise.uniform(first, [4 * r + 1 for r in batch.row], steps, (n,))
         coin = noise.uniform(first, [4 * r + 2 for r in batch.row], steps, ())
-        group = self._groups(batch)
+        group = _groups(self._unit(batch, seed, step), document)
         level = many.gather(1, group if self.levels == "unit" else document.clamp_min(0))
         level, drawn = self.masking(level, drawn, group.masked_fill(document < 0, -1))
         return level, drawn, coin
+
+
+def _groups(unit: Tensor, document: Tensor) -> Tensor:
+    """Units numbered along the row: those of two documents are two, and padding between them is one of its own."""
+    starts = torch.ones_like(unit, dtype=torch.bool)
+    starts[:, 1:] = (unit[:, 1:] != unit[:, :-1]) | (document[:, 1:] != document[:, :-1])
+    return starts.cumsum(1) - 1
 
 
 @dataclass(frozen=True)
