@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ class Cost:
     seconds: float = 0.0
 
 
-class Bench:
+class Bench(ABC):
     """One check at work: the world of additions, and a folder for what training leaves. A check is a ``run`` of it."""
 
     def __init__(self, say: Say, seed: int, budget: Budget, folder: Path) -> None:
@@ -70,8 +71,9 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             return cls(say, seed, budget, Path(folder)).run()
 
+    @abstractmethod
     def run(self) -> Findings:
-        raise NotImplementedError
+        """Train the arms, let each answer, and say what was found."""
 
     def network(self) -> Transformer:
         """Random weights, the same at every call."""
