@@ -14,6 +14,7 @@ import torch
 from interlace.checkpoints import Checkpoint, load, save, summary
 from interlace.conversions import convert, mapping
 from interlace.errors import SettingError
+from interlace.model import load as open_model
 from interlace.nn import Transformer, TransformerConfig
 from interlace.worlds.tokenizer import END_ID, MASK_ID, train_tokenizer
 
@@ -51,6 +52,18 @@ def test_there_and_back(family: str, shape: dict[str, Any], ways: list[str], tmp
         assert summary(there).family == to and summary(there).block_size == 8 and same(start, there)
         here = there
     assert load(here).stop_token_ids == (END_ID,)
+
+
+def test_a_masked_model_stays_what_it_is(tmp_path: Path) -> None:
+    """Formats that another system has, or none, name it in config.json; its own format need not."""
+    sdar = tmp_path / "sdar"
+    convert(folder(tmp_path / "start"), sdar, "sdar", block_size=4)
+    for number, to in enumerate(("interlace", "wedlm", "sdar")):
+        there = tmp_path / f"{number}"
+        convert(sdar, there, to)
+        named = json.loads((there / "config.json").read_text()).get("system")
+        assert open_model(there).system.name == "sdar" and named == (None if to == "sdar" else "sdar")
+        sdar = there
 
 
 def test_a_mask_token_is_kept_found_or_made(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from .checkpoints import Checkpoint, expressible, families, load, save
 from .checkpoints.format import skeleton
 from .errors import SettingError
+from .model import naming, system_of
 from .recipes import free_token
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ def convert(
     if size is not None and size < 1:
         raise SettingError(f"block_size is {size}; pass 1 or more")
     made = replace(found, family=to, mask_token_id=mask, block_size=size)
+    if families()[found.family].masked or "system" in found.extra.get("config", {}):
+        # it goes on as the system that it is, whatever the new format would say
+        system, settings = system_of(found)
+        made = replace(made, extra=naming(found.extra, system, settings, to))
     save(made, out, dtype)
     return made
 

@@ -21,7 +21,7 @@ from .systems.system import Settings, TextSettings
 from .training.suffix_first import suffix_first_order
 from .worlds.tokenizer import encode
 
-__all__ = ["BUNDLED", "Model", "load", "locate"]
+__all__ = ["BUNDLED", "Model", "load", "locate", "naming", "of_format", "system_of"]
 
 BUNDLED = Path(__file__).parent / "models"
 
@@ -181,9 +181,10 @@ def load(
     if dtype is None and next(checkpoint.network.parameters()).dtype == torch.bfloat16 and not fast_bfloat16(device):
         checkpoint.network.float()
     checkpoint.network.eval()
-    named = _named(checkpoint)
-    chosen = find(system) if system else named[0] if named else of_format(checkpoint.family)
-    defaults = named[1] if named and named[0] is chosen else chosen.settings
+    chosen, defaults = system_of(checkpoint)
+    if system and system != chosen.name:
+        chosen = find(system)
+        defaults = chosen.settings
     if isinstance(defaults, TextSettings) and checkpoint.config.features:
         raise SettingError(
             f"{path} does not generate text, as {chosen.name} does; pass a model of text, or leave the system out"
@@ -198,11 +199,12 @@ def load(
     return Model(checkpoint, chosen, defaults).with_(**settings)
 
 
-def _named(checkpoint: Checkpoint) -> tuple[System, Settings] | None:
-    """The system that config.json names beside the fields of the format, and its settings."""
+def system_of(checkpoint: Checkpoint) -> tuple[System, Settings]:
+    """The system that config.json names beside the fields of the format, and its settings; else that of the format."""
     config = checkpoint.extra.get("config", {})
     if "system" not in config:
-        return None
+        system = of_format(checkpoint.family)
+        return system, system.settings
     settings = config.get("settings", {})
     try:
         if not isinstance(settings, dict):
@@ -211,6 +213,20 @@ def _named(checkpoint: Checkpoint) -> tuple[System, Settings] | None:
         return system, system.settings.but(**settings)
     except SettingError as error:
         raise CheckpointError(f"{checkpoint.source}/config.json: {error}; correct the file") from None
+
+
+def naming(extra: dict[str, Any], system: System, settings: Settings, family: str) -> dict[str, Any]:
+    """``Checkpoint.extra`` that names the system and its unusual settings, where the format says neither.
+
+    What an earlier adaptation named there is gone.
+    """
+    config = {name: value for name, value in extra.get("config", {}).items() if name not in ("system", "settings")}
+    usual = system.settings.model_dump()
+    given = settings.model_dump(exclude={"mask_id", "block_size"})
+    ours = {name: value for name, value in given.items() if value != usual[name]}
+    if of_format(family) is not system or ours:
+        config |= {"system": system.name, "settings": ours}
+    return {**extra, "config": config}
 
 
 def of_format(family: str) -> System:

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .attention.positions import Rope
 from .checkpoints import Checkpoint, expressible, save
+from .checkpoints.tokens import MASKS
 from .errors import SettingError
-from .model import Model, load, of_format
+from .model import Model, load, naming, of_format
 from .nn import Transformer, TransformerConfig
 from .systems import find
 from .systems.system import TextSettings
@@ -151,20 +152,15 @@ def adapt(
     settings = chosen.settings.but(mask_id=mask, block_size=block_size, **changes or {})
     parts = chosen.parts(settings)
     rows, held_out = _corpus(data, start, tokenizer, training.seed, settings.block_size)
-    config = {**start.extra.get("config", {}), "suffix_first": data.suffix_first}
+    extra = {**start.extra, "config": {**start.extra.get("config", {}), "suffix_first": data.suffix_first}}
     formats = (chosen.format, *chosen.written_as, "interlace")
     family = next(name for name in formats if name is not None and expressible(start, name))
-    ours = settings.model_dump(exclude={"mask_id", "block_size"})
-    usual = chosen.settings.model_dump()
-    ours = {name: value for name, value in ours.items() if value != usual[name]}
-    if family != chosen.format or ours:
-        config |= {"system": chosen.name, "settings": ours}
     checkpoint = replace(
         start,
         family=family,
         block_size=settings.block_size,
         mask_token_id=mask,
-        extra={**start.extra, "config": config},
+        extra=naming(extra, chosen, settings, family),
     )
     adapted = Model(checkpoint, chosen, settings)
     if on_start is not None:
@@ -178,7 +174,7 @@ def free_token(checkpoint: Checkpoint) -> int:
     """The id of the mask token that the tokenizer has, or the first embedding row that it leaves free."""
     tokenizer, rows = checkpoint.tokenizer, checkpoint.config.vocab_size
     assert tokenizer is not None
-    for name in ("<|MASK|>", "<|mask|>", "<MASK>", "[MASK]"):
+    for name in MASKS:
         found = tokenizer.token_to_id(name)
         if found is not None:
             return int(found)

@@ -109,6 +109,18 @@ def test_every_system_from_every_family(
     assert row["stopped"] or len(row["tokens"]) == 9
 
 
+def test_a_model_adapted_again_is_the_new_system(call: Any, corpus: Path, tmp_path: Path) -> None:
+    """What the first adaptation named in config.json is gone."""
+    start = save(checkpoint("qwen3", None), tmp_path / "start")
+    for system, settings in (("efficient-dlm", ("--set", "half_life=0.25")), ("sdar", ())):
+        options = ("--data", corpus, "--out", tmp_path / system, *RUN, "--block-size", 8, "--probe-prompts", 0)
+        result = call("adapt", "-m", start, "-s", system, *options, *settings)
+        assert result.exit_code == 0, result.output
+        assert load(tmp_path / system).system.name == system
+        start = tmp_path / system
+    assert "system" not in json.loads((start / "config.json").read_text())
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -23,6 +23,7 @@ from ..errors import CheckpointError
 from ..nn.config import TransformerConfig
 from .fields import Fields
 from .format import Piece
+from .naming import query_key_value
 
 if TYPE_CHECKING:
     from .format import Checkpoint
@@ -109,13 +110,7 @@ class LLaDA:
         for layer in range(config.num_layers):
             theirs, ours = f"model.transformer.blocks.{layer}", f"blocks.{layer}"
             yield Piece(f"{theirs}.attn_norm.weight", f"{ours}.attention_norm.weight")
-            start = 0
-            for name, heads in (("q", config.num_heads), ("k", config.num_kv_heads), ("v", config.num_kv_heads)):
-                rows = slice(start, start + heads * config.head_dim)
-                start = rows.stop
-                yield Piece(f"{theirs}.{name}_proj.weight", f"{ours}.attention.qkv.weight", (rows,))
-                if config.qkv_bias:
-                    yield Piece(f"{theirs}.{name}_proj.bias", f"{ours}.attention.qkv.bias", (rows,))
+            yield from query_key_value(config, theirs, f"{ours}.attention")
             yield Piece(f"{theirs}.attn_out.weight", f"{ours}.attention.out.weight")
             yield Piece(f"{theirs}.ff_norm.weight", f"{ours}.mlp_norm.weight")
             width = config.intermediate_size

@@ -30,7 +30,7 @@ from .format import Piece
 if TYPE_CHECKING:
     from .format import Checkpoint
 
-__all__ = ["LlamaLike", "read_rope", "write_rope"]
+__all__ = ["LlamaLike", "query_key_value", "read_rope", "write_rope"]
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,8 @@ class LlamaLike:
             yield Piece("lm_head.weight", "output.weight")
 
 
-def _attention(config: TransformerConfig, theirs: str, ours: str) -> Iterator[Piece]:
+def query_key_value(config: TransformerConfig, theirs: str, ours: str) -> Iterator[Piece]:
+    """``q_proj``, ``k_proj`` and ``v_proj`` as the pieces of ``qkv``."""
     start = 0
     for name, heads in (("q", config.num_heads), ("k", config.num_kv_heads), ("v", config.num_kv_heads)):
         rows = slice(start, start + heads * config.head_dim)
@@ -168,6 +169,10 @@ def _attention(config: TransformerConfig, theirs: str, ours: str) -> Iterator[Pi
         yield Piece(f"{theirs}.{name}_proj.weight", f"{ours}.qkv.weight", (rows,))
         if config.qkv_bias:
             yield Piece(f"{theirs}.{name}_proj.bias", f"{ours}.qkv.bias", (rows,))
+
+
+def _attention(config: TransformerConfig, theirs: str, ours: str) -> Iterator[Piece]:
+    yield from query_key_value(config, theirs, ours)
     yield Piece(f"{theirs}.o_proj.weight", f"{ours}.out.weight")
     if config.out_bias:
         yield Piece(f"{theirs}.o_proj.bias", f"{ours}.out.bias")

@@ -54,7 +54,7 @@ SYSTEM = System(
     claim=Claim(
         paper="keeps the quality of the AR model at about 3x, up to 10x in text of low entropy; streaming beats blocks",
         reproduced_if="streaming needs at least 1.2x fewer forwards than block-wise on the same weights within 1 "
-        "point, with more of its work kept; counting is far faster than code; the AR loss stays within 3% of AR",
+        "point, with more of its work kept; counting is faster than adding; the AR loss stays within 3% of AR",
     ),
     format="wedlm",
     dial=("entropy", (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)),
