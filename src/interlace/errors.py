@@ -30,6 +30,14 @@ class SettingError(InterlaceError, ValueError):
     """A setting outside its range, or two settings that contradict each other."""
 
 
+class EngineError(InterlaceError):
+    """A request that an engine could not finish: it failed, was closed, or the model gave no numbers."""
+
+
+class BusyError(EngineError):
+    """More requests than an engine takes; come again later."""
+
+
 def unwritable(what: object, error: OSError, remedy: str = "pass a path that you may write to") -> DataError:
     """The error of a write that failed; a full disk has a remedy of its own.
 

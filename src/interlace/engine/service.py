@@ -1,0 +1,121 @@
+"""An engine in a thread of its own, for asynchronous callers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from ..errors import EngineError
+from .engine import Engine, Failure, Stats
+
+if TYPE_CHECKING:
+    from ..generation import Event
+    from .request import Request
+
+__all__ = ["Service", "Stream"]
+
+
+class Stream(AsyncIterator["Event"]):
+    """The events of one request, as they come; ends behind the last one. Raises what made the request fail.
+
+    ``cancel`` may be called at any time: the row leaves the engine before its next move, and the stream ends.
+    """
+
+    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+        self._service, self._loop = service, loop
+        self._events: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
+        self.number = -1
+
+    async def __anext__(self) -> Event:
+        found = await self._events.get()
+        if found is None or isinstance(found, Exception):
+            self._events.put_nowait(found)  # whoever asks again hears the same
+        if found is None:
+            raise StopAsyncIteration
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def cancel(self) -> None:
+        self._service.cancel(self)
+
+    def _put(self, item: Event | Exception | None) -> None:
+        self._loop.call_soon_threadsafe(self._events.put_nowait, item)
+
+
+class Service:
+    """Runs an engine in a thread, and hands every request its own events.
+
+    ``submit`` and ``cancel`` may be called from any coroutine. Raises what ``Engine.add`` raises, at once.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._streams: dict[int, Stream] = {}
+        self._lock, self._work = threading.RLock(), threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: Request) -> Stream:
+        if self._closed:
+            raise EngineError("the engine is closed; start the server again")
+        stream = Stream(self, asyncio.get_running_loop())
+        with self._lock:
+            stream.number = self.engine.add(request)
+            self._streams[stream.number] = stream
+        with self._work:
+            self._work.notify()
+        return stream
+
+    def cancel(self, stream: Stream) -> None:
+        with self._lock:
+            if self._streams.pop(stream.number, None) is not None:
+                self.engine.cancel(stream.number)
+                stream._put(None)
+
+    def stats(self) -> Stats:
+        with self._lock:
+            return self.engine.stats()
+
+    async def drain(self, seconds: float) -> bool:
+        """Wait until nothing is left to do, at most so long; whether that came."""
+        end = asyncio.get_running_loop().time() + seconds
+        while self._streams and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.02)
+        return not self._streams
+
+    def close(self) -> None:
+        """Stop the thread; what is still under way fails."""
+        self._closed = True
+        with self._work:
+            self._work.notify()
+        self._thread.join()
+        for stream in self._streams.values():
+            stream._put(EngineError("the engine was closed before the request had ended; ask again"))
+        self._streams.clear()
+
+    def _run(self) -> None:
+        while not self._closed:
+            with self._lock:
+                outputs = self.engine.step()
+                for one in outputs:
+                    number = one.request if isinstance(one, Failure) else one.row
+                    stream = self._streams.get(number)
+                    if stream is None:
+                        continue
+                    if isinstance(one, Failure):
+                        stream._put(one.error)
+                    else:
+                        stream._put(one)
+                        if one.last:
+                            stream._put(None)
+                    if isinstance(one, Failure) or one.last:
+                        del self._streams[number]
+                idle = not self.engine.busy
+            if idle:
+                with self._work:
+                    if not self.engine.busy and not self._closed:
+                        self._work.wait(0.5)
