@@ -21,7 +21,7 @@ class Event:
     content: its tokens int64 [size] (a token still open is ``OPEN``), or features [size, d]. start: place of its first
     token in the row. clean: whether it is finished; otherwise it is a draft. level: what noise is left. log_prob: of
     its tokens when they were fixed (text; on request). order: at which of the unit's steps each token was fixed.
-    top: the likeliest tokens and their log-probabilities [size, k] when each token was fixed (on request, by an engine).
+    top: the likeliest tokens and their log-probabilities [size, k] when each was fixed (on request, by an engine).
     forwards: how many forwards the row has taken so far, and slots: how many tokens these were given of it. last:
     whether this event ends the row.
     """
