@@ -136,9 +136,9 @@ class Pages:
 
 
 class _Group(NamedTuple):
-    """Rows that are padded to g x n queries and m keys. queries, their place among the packed: int64 [g * n]; own, which of
-    them are no padding: int64 [packed]; slots [g, m]; read, whether any query sees a key, [g, 1, m, 1]; mask [g, 1, n,
-    m]; blind, whether a query sees nothing, [g, 1, n, 1]. None for the last three: everything is seen."""
+    """g rows padded to n queries and m keys. queries: their places among the packed, [g * n]; own: which of them are no
+    padding; slots: [g, m]; read: whether any query sees a key, [g, 1, m, 1]; mask: [g, 1, n, m]; blind: whether a query
+    sees nothing, [g, 1, n, 1]. The last three are None where everything is seen."""
 
     queries: Tensor
     own: Tensor

@@ -129,9 +129,9 @@ struct Shape {
 // rows x n tokens. x [tokens, hidden] float32 is the residual stream, changed in place. seen [rows, heads, n, head_dim]
 // comes from attention; q [rows, heads, n, head_dim], k and v [rows, kv_heads, n, head_dim] go to it. cosine and sine
 // [rows or 1, n, head_dim]. normed, wide and act are float32 scratch of hidden, (heads + 2 kv_heads) * head_dim and
-// intermediate numbers a token.
+// intermediate numbers for each token of a tile: so many pass all weights while they and what is made of them stay near.
 struct Call {
-    int64_t rows, n, turns;  // turns: rows of cosine and sine
+    int64_t rows, n, turns, tile;  // turns: rows of cosine and sine
     float *x, *normed, *wide, *act;
     const void *seen;
     void *q, *k, *v;
@@ -142,96 +142,106 @@ struct Call {
 
 namespace {
 
+// Tokens base .. base + m of a call, by every thread of a team.
+template <class W>
+void step(const Shape &s, const Block *done, const Block *next, const Call &c, int64_t base, int64_t m) {
+    const int64_t d = s.head_dim, inner = s.heads * d, hidden = s.hidden, mid = s.intermediate;
+    const int me = part(), all = parts();
+    float *x = c.x + base * hidden;
+    if (done) {
+        const W *seen = static_cast<const W *>(c.seen);
+        for (int64_t i = share(m * s.heads, 1, me, all), end = share(m * s.heads, 1, me + 1, all); i < end; i++) {
+            const int64_t t = i / s.heads, h = i % s.heads;
+            const int64_t r = (base + t) / c.n, j = (base + t) % c.n;
+            const W *from = seen + ((r * s.heads + h) * c.n + j) * d;
+            for (int64_t k = 0; k < d; k++) c.wide[t * inner + h * d + k] = get(from + k);
+        }
+#pragma omp barrier
+        int64_t first = share(hidden, OUTPUTS, me, all), last = share(hidden, OUTPUTS, me + 1, all);
+        const W *bias = static_cast<const W *>(done->out_bias);
+        product(static_cast<const W *>(done->out), inner, c.wide, m, first, last, [&](int64_t o, int64_t t, float y) {
+            x[t * hidden + o] += bias ? y + get(bias + o) : y;
+        });
+#pragma omp barrier
+        for (int64_t t = share(m, 1, me, all); t < share(m, 1, me + 1, all); t++)
+            norm(x + t * hidden, static_cast<const W *>(done->mlp_norm), s.eps, hidden, c.normed + t * hidden);
+#pragma omp barrier
+        const int64_t from = share(mid, LANES, me, all), to = share(mid, LANES, me + 1, all);
+        const W *up = static_cast<const W *>(done->up), *up_bias = static_cast<const W *>(done->up_bias);
+        product(up, hidden, c.normed, m, from, to, [&](int64_t o, int64_t t, float y) {
+            c.act[t * mid + o] = up_bias ? y + get(up_bias + o) : y;
+        });
+        for (int64_t t = 0; t < m; t++) {
+            float *gate = c.act + t * mid;
+            int64_t o = from;
+            for (; o + LANES <= to; o += LANES) {
+                const vec g = load(gate + o);
+                store(gate + o, g / (exponential(-g) + 1.0f));
+            }
+            for (; o < to; o++) {
+                float one[LANES] = {gate[o]};
+                const vec g = load(one);
+                store(one, g / (exponential(-g) + 1.0f));
+                gate[o] = one[0];
+            }
+        }
+        product(up + mid * hidden, hidden, c.normed, m, from, to, [&](int64_t o, int64_t t, float y) {
+            c.act[t * mid + o] *= up_bias ? y + get(up_bias + mid + o) : y;
+        });
+#pragma omp barrier
+        bias = static_cast<const W *>(done->down_bias);
+        product(static_cast<const W *>(done->down), mid, c.act, m, first, last, [&](int64_t o, int64_t t, float y) {
+            x[t * hidden + o] += bias ? y + get(bias + o) : y;
+        });
+#pragma omp barrier
+    }
+    if (next) {
+        for (int64_t t = share(m, 1, me, all); t < share(m, 1, me + 1, all); t++)
+            norm(x + t * hidden, static_cast<const W *>(next->attention_norm), s.eps, hidden, c.normed + t * hidden);
+#pragma omp barrier
+        const int64_t heads = s.heads + 2 * s.kv_heads, turned = s.heads + s.kv_heads;
+        const W *qkv = static_cast<const W *>(next->qkv), *bias = static_cast<const W *>(next->qkv_bias);
+        const W *cosine = static_cast<const W *>(c.cosine), *sine = static_cast<const W *>(c.sine);
+        for (int64_t h = share(heads, 1, me, all), end = share(heads, 1, me + 1, all); h < end; h++) {
+            // the head's own piece of scratch: the products of all tokens, then norm and rotation in place
+            float *head = c.wide + h * m * d;
+            product(qkv, hidden, c.normed, m, h * d, (h + 1) * d, [&](int64_t o, int64_t t, float y) {
+                head[t * d + o - h * d] = bias ? y + get(bias + o) : y;
+            });
+            const bool query = h < s.heads;
+            const int64_t group = query ? s.heads : s.kv_heads;
+            const int64_t place = query ? h : h < turned ? h - s.heads : h - turned;
+            W *out = static_cast<W *>(query ? c.q : h < turned ? c.k : c.v);
+            const W *weight = static_cast<const W *>(query ? next->q_norm : h < turned ? next->k_norm : nullptr);
+            for (int64_t t = 0; t < m; t++) {
+                float *y = head + t * d;
+                const int64_t r = (base + t) / c.n, j = (base + t) % c.n;
+                W *to = out + ((r * group + place) * c.n + j) * d;
+                if (weight) norm(y, weight, s.eps, d, y);
+                if (h >= turned) {
+                    for (int64_t k = 0; k < d; k++) put(to + k, y[k]);
+                    continue;
+                }
+                const W *cos = cosine + ((c.turns > 1 ? r : 0) * c.n + j) * d;
+                const W *sin = sine + ((c.turns > 1 ? r : 0) * c.n + j) * d;
+                for (int64_t k = 0; k < d / 2; k++) {
+                    const float one = y[k], two = y[k + d / 2];
+                    put(to + k, one * get(cos + k) + two * get(sin + k));
+                    put(to + k + d / 2, two * get(cos + k + d / 2) + one * get(sin + k + d / 2));
+                }
+            }
+        }
+    }
+}
+
 template <class W>
 void step(const Shape &s, const Block *done, const Block *next, const Call &c, int threads) {
-    const int64_t m = c.rows * c.n, d = s.head_dim, inner = s.heads * d, hidden = s.hidden, mid = s.intermediate;
+    const int64_t m = c.rows * c.n;
     (void)threads;
 #pragma omp parallel num_threads(threads)
-    {
-        const int me = part(), all = parts();
-        if (done) {
-            const W *seen = static_cast<const W *>(c.seen);
-            for (int64_t i = share(m * s.heads, 1, me, all), end = share(m * s.heads, 1, me + 1, all); i < end; i++) {
-                const int64_t t = i / s.heads, h = i % s.heads, r = t / c.n, j = t % c.n;
-                const W *from = seen + ((r * s.heads + h) * c.n + j) * d;
-                for (int64_t k = 0; k < d; k++) c.wide[t * inner + h * d + k] = get(from + k);
-            }
+    for (int64_t base = 0; base < m; base += c.tile) {
+        step<W>(s, done, next, c, base, std::min(c.tile, m - base));
 #pragma omp barrier
-            int64_t first = share(hidden, OUTPUTS, me, all), last = share(hidden, OUTPUTS, me + 1, all);
-            const W *bias = static_cast<const W *>(done->out_bias);
-            product(static_cast<const W *>(done->out), inner, c.wide, m, first, last, [&](int64_t o, int64_t t, float y) {
-                c.x[t * hidden + o] += bias ? y + get(bias + o) : y;
-            });
-#pragma omp barrier
-            for (int64_t t = share(m, 1, me, all); t < share(m, 1, me + 1, all); t++)
-                norm(c.x + t * hidden, static_cast<const W *>(done->mlp_norm), s.eps, hidden, c.normed + t * hidden);
-#pragma omp barrier
-            const int64_t from = share(mid, LANES, me, all), to = share(mid, LANES, me + 1, all);
-            const W *up = static_cast<const W *>(done->up), *up_bias = static_cast<const W *>(done->up_bias);
-            product(up, hidden, c.normed, m, from, to, [&](int64_t o, int64_t t, float y) {
-                c.act[t * mid + o] = up_bias ? y + get(up_bias + o) : y;
-            });
-            for (int64_t t = 0; t < m; t++) {
-                float *gate = c.act + t * mid;
-                int64_t o = from;
-                for (; o + LANES <= to; o += LANES) {
-                    const vec g = load(gate + o);
-                    store(gate + o, g / (exponential(-g) + 1.0f));
-                }
-                for (; o < to; o++) {
-                    float one[LANES] = {gate[o]};
-                    const vec g = load(one);
-                    store(one, g / (exponential(-g) + 1.0f));
-                    gate[o] = one[0];
-                }
-            }
-            product(up + mid * hidden, hidden, c.normed, m, from, to, [&](int64_t o, int64_t t, float y) {
-                c.act[t * mid + o] *= up_bias ? y + get(up_bias + mid + o) : y;
-            });
-#pragma omp barrier
-            bias = static_cast<const W *>(done->down_bias);
-            product(static_cast<const W *>(done->down), mid, c.act, m, first, last, [&](int64_t o, int64_t t, float y) {
-                c.x[t * hidden + o] += bias ? y + get(bias + o) : y;
-            });
-#pragma omp barrier
-        }
-        if (next) {
-            for (int64_t t = share(m, 1, me, all); t < share(m, 1, me + 1, all); t++)
-                norm(c.x + t * hidden, static_cast<const W *>(next->attention_norm), s.eps, hidden, c.normed + t * hidden);
-#pragma omp barrier
-            const int64_t heads = s.heads + 2 * s.kv_heads, turned = s.heads + s.kv_heads;
-            const W *qkv = static_cast<const W *>(next->qkv), *bias = static_cast<const W *>(next->qkv_bias);
-            const W *cosine = static_cast<const W *>(c.cosine), *sine = static_cast<const W *>(c.sine);
-            for (int64_t h = share(heads, 1, me, all), end = share(heads, 1, me + 1, all); h < end; h++) {
-                // the head's own piece of scratch: the products of all tokens, then norm and rotation in place
-                float *head = c.wide + h * m * d;
-                product(qkv, hidden, c.normed, m, h * d, (h + 1) * d, [&](int64_t o, int64_t t, float y) {
-                    head[t * d + o - h * d] = bias ? y + get(bias + o) : y;
-                });
-                const bool query = h < s.heads;
-                const int64_t group = query ? s.heads : s.kv_heads;
-                const int64_t place = query ? h : h < turned ? h - s.heads : h - turned;
-                W *out = static_cast<W *>(query ? c.q : h < turned ? c.k : c.v);
-                const W *weight = static_cast<const W *>(query ? next->q_norm : h < turned ? next->k_norm : nullptr);
-                for (int64_t t = 0; t < m; t++) {
-                    float *y = head + t * d;
-                    const int64_t r = t / c.n, j = t % c.n;
-                    W *to = out + ((r * group + place) * c.n + j) * d;
-                    if (weight) norm(y, weight, s.eps, d, y);
-                    if (h >= turned) {
-                        for (int64_t k = 0; k < d; k++) put(to + k, y[k]);
-                        continue;
-                    }
-                    const W *cos = cosine + ((c.turns > 1 ? r : 0) * c.n + j) * d;
-                    const W *sin = sine + ((c.turns > 1 ? r : 0) * c.n + j) * d;
-                    for (int64_t k = 0; k < d / 2; k++) {
-                        const float one = y[k], two = y[k + d / 2];
-                        put(to + k, one * get(cos + k) + two * get(sin + k));
-                        put(to + k + d / 2, two * get(cos + k + d / 2) + one * get(sin + k + d / 2));
-                    }
-                }
-            }
-        }
     }
 }
 
@@ -244,15 +254,22 @@ void last_norm(const float *x, const W *weight, float eps, int64_t size, int64_t
 }
 
 template <class W>
-void linear(const W *w, const W *x, float *scratch, int64_t m, int64_t size, int64_t outputs, W *y, int threads) {
-    for (int64_t i = 0; i < m * size; i++) scratch[i] = get(x + i);
+void linear(const W *w, const W *x, float *scratch, int64_t m, int64_t tile, int64_t size, int64_t outputs, W *y,
+            int threads) {
     (void)threads;
 #pragma omp parallel num_threads(threads)
-    {
+    for (int64_t base = 0; base < m; base += tile) {
+        const int64_t here = std::min(tile, m - base) * size;
+        const W *from = x + base * size;
+        W *to = y + base * outputs;
+        for (int64_t i = share(here, LANES, part(), parts()), end = share(here, LANES, part() + 1, parts()); i < end; i++)
+            scratch[i] = get(from + i);
+#pragma omp barrier
         const int64_t first = share(outputs, OUTPUTS, part(), parts()), last = share(outputs, OUTPUTS, part() + 1, parts());
-        product(w, size, scratch, m, first, last, [&](int64_t o, int64_t t, float sum) {
-            put(y + t * outputs + o, sum);
+        product(w, size, scratch, here / size, first, last, [&](int64_t o, int64_t t, float sum) {
+            put(to + t * outputs + o, sum);
         });
+#pragma omp barrier
     }
 }
 
@@ -272,13 +289,13 @@ void interlace_norm(int is_bf16, const float *x, const void *weight, float eps, 
         last_norm(x, static_cast<const float *>(weight), eps, size, m, scratch, static_cast<float *>(y));
 }
 
-void interlace_linear(int is_bf16, const void *w, const void *x, float *scratch, int64_t m, int64_t size,
+void interlace_linear(int is_bf16, const void *w, const void *x, float *scratch, int64_t m, int64_t tile, int64_t size,
                       int64_t outputs, void *y, int threads) {
     if (is_bf16)
-        linear(static_cast<const bf16 *>(w), static_cast<const bf16 *>(x), scratch, m, size, outputs,
+        linear(static_cast<const bf16 *>(w), static_cast<const bf16 *>(x), scratch, m, tile, size, outputs,
                static_cast<bf16 *>(y), threads);
     else
-        linear(static_cast<const float *>(w), static_cast<const float *>(x), scratch, m, size, outputs,
+        linear(static_cast<const float *>(w), static_cast<const float *>(x), scratch, m, tile, size, outputs,
                static_cast<float *>(y), threads);
 }
 }

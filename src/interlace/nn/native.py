@@ -25,11 +25,14 @@ from .transformer import MLP, Attention, Block, RMSNorm, Transformer
 if TYPE_CHECKING:
     from ..memory.protocol import Memory
 
-__all__ = ["MOST", "Native", "accelerated", "library"]
+__all__ = ["MOST", "TILE", "Native", "accelerated", "library"]
 
 MOST = 128
 """Tokens of a call up to which the compiled blocks run: beyond, a library for large matrices is faster. In bfloat16
 on a processor without instructions for it they run up to 32 times as many."""
+
+TILE = 96
+"""Tokens that pass all weights at once: what a core keeps near. Their number changes no bit."""
 
 _TYPES = {torch.float32: 0, torch.bfloat16: 1}
 _POINTERS = (
@@ -37,7 +40,7 @@ _POINTERS = (
     "mlp_norm", "up", "up_bias", "down", "down_bias",
 )  # fmt: skip
 _SIZES = ("hidden", "heads", "kv_heads", "head_dim", "intermediate")
-_COUNTS = ("rows", "n", "turns")
+_COUNTS = ("rows", "n", "turns", "tile")
 _PLACES = ("x", "normed", "wide", "act", "seen", "q", "k", "v", "cosine", "sine")
 
 
@@ -63,7 +66,7 @@ def library() -> ctypes.CDLL | None:
     pointer, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     found.interlace_step.argtypes = [number, pointer, pointer, pointer, pointer, number]
     found.interlace_norm.argtypes = [number, pointer, pointer, ctypes.c_float, size, size, pointer, pointer]
-    found.interlace_linear.argtypes = [number, pointer, pointer, pointer, size, size, size, pointer, number]
+    found.interlace_linear.argtypes = [number, pointer, pointer, pointer, size, size, size, size, pointer, number]
     for function in (found.interlace_step, found.interlace_norm, found.interlace_linear):
         function.restype = None
     return found
@@ -155,7 +158,8 @@ class Native:
         self.most: float = MOST if self.kind == 0 or fast_bfloat16("cpu") else 32 * MOST
         if invariant:
             self.most = math.inf
-        self.scratch: dict[int, tuple[Tensor, ...]] = {}
+        self.tile = TILE
+        self.scratch = [torch.empty(TILE, size) for size in (config.hidden_size, self.width, config.intermediate_size)]
 
     def __call__(
         self,
@@ -175,11 +179,11 @@ class Native:
         threads = torch.get_num_threads()
         x = network.embed(content).float()
         cosine, sine = (turn.contiguous() for turn in network.rotation(positions, self.dtype))
-        normed, wide, act = self._scratch(rows * n)
+        normed, wide, act = self.scratch
         q = torch.empty(rows, config.num_heads, n, config.head_dim, dtype=self.dtype)
         k, v = torch.empty(2, rows, config.num_kv_heads, n, config.head_dim, dtype=self.dtype).unbind(0)
         call = _Call(
-            rows, n, cosine.shape[0], x.data_ptr(), normed.data_ptr(), wide.data_ptr(), act.data_ptr(), None,
+            rows, n, cosine.shape[0], self.tile, x.data_ptr(), normed.data_ptr(), wide.data_ptr(), act.data_ptr(), None,
             q.data_ptr(), k.data_ptr(), v.data_ptr(), cosine.data_ptr(), sine.data_ptr(),
         )  # fmt: skip
         at, done = ctypes.addressof(call), None
@@ -207,17 +211,10 @@ class Native:
         hidden = hidden.contiguous()
         out = torch.empty(*hidden.shape[:-1], output.weight.shape[0], dtype=self.dtype)
         self.library.interlace_linear(
-            self.kind, output.weight.data_ptr(), hidden.data_ptr(), self._scratch(m)[0].data_ptr(),
-            m, size, output.weight.shape[0], out.data_ptr(), torch.get_num_threads(),
+            self.kind, output.weight.data_ptr(), hidden.data_ptr(), self.scratch[0].data_ptr(),
+            m, self.tile, size, output.weight.shape[0], out.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return out
-
-    def _scratch(self, m: int) -> tuple[Tensor, ...]:
-        if m not in self.scratch:
-            config = self.config
-            sizes = config.hidden_size, self.width, config.intermediate_size
-            self.scratch[m] = tuple(torch.empty(m, size) for size in sizes)
-        return self.scratch[m]
 
 
 def _parts(block: Any) -> list[Any]:
