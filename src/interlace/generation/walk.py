@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -128,7 +128,7 @@ class Walk:
         details: bool = False,
         labelled: bool = False,
     ) -> None:
-        self.network, self.layout, self.process, self.schedule = accelerated(network), layout, process, schedule
+        self.plain, self.layout, self.process, self.schedule = network, layout, process, schedule
         self.pattern, self.drafts, self.fuse, self.arrangement = pattern, drafts, fuse, arrangement
         self.guide, self.labelled, config = guide, labelled, network.config
         self.config, self.text = config, config.features == 0
@@ -152,6 +152,11 @@ class Walk:
         self.log_prob = torch.zeros(0, 1, device=self.device) if details else None
         self.order = torch.full((0, 1), -1, device=self.device) if details else None
         self.reserve(0, 0)
+
+    @cached_property
+    def network(self) -> Any:
+        """The network as it is run here."""
+        return accelerated(self.plain)
 
     def reserve(self, rows: int, width: int) -> None:
         """Make the tables large enough for so many rows of so many tokens."""
@@ -435,6 +440,17 @@ class Walk:
             end, unit = close, last + 1
         return end
 
+    def join(self, row: Row) -> None:
+        """A row more, for which the memory has a place at its end."""
+        self.alive.append(row)
+        self._look()
+
+    def leave(self, r: int) -> Row:
+        """A row goes without its memory, and may join again."""
+        row = self.alive.pop(r)
+        self.memory.keep([other for other in range(len(self.alive) + 1) if other != r])
+        return row
+
     def commit(self, rows: list[int], ends: list[int]) -> None:
         """Keep of these rows the tokens up to ``ends``, which a forward of their own was given."""
         lengths = list(self.memory.lengths)
@@ -519,12 +535,12 @@ class Walk:
         """What the forward of a step is given."""
         return self.feed(chosen, spans, label)
 
-    def feed(self, chosen: list[int], spans: list[Span], label: Tensor | None = None) -> Feed:
-        """A span of every one of some living rows."""
+    def feed(self, chosen: list[int], spans: list[Span], label: Tensor | None = None, counts: bool = True) -> Feed:
+        """A span of every one of some living rows; ``counts``: as a forward of theirs."""
         rows, size, device = [self.alive[r] for r in chosen], self.layout.size, self.device
         numbers = [row.number for row in rows]
         for row, span in zip(rows, spans, strict=True):
-            row.forwards += span.end > span.start
+            row.forwards += counts and span.end > span.start
             row.slots += span.end - span.start
         n = max(span.end - span.start for span in spans)
         valid: Tensor | None = None
