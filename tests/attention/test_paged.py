@@ -258,7 +258,7 @@ def test_attend_takes_pages(form: str) -> None:
 
 
 def test_a_long_row_does_not_pad_the_short_ones() -> None:
-    rows = [Row(1, 250, None, HEADS[0], seed) for seed in range(31)] + [Row(256, 256, causal(256, 256))]
+    rows = [Row(1, 260, None, HEADS[0], seed) for seed in range(31)] + [Row(256, 256, causal(256, 256))]
     pages = pack(rows, 4)[3]
     padded = sum(len(group.queries) * group.slots.shape[1] for group in pages.groups)
     assert padded <= 8 * sum(row.q.shape[1] * row.k.shape[1] for row in rows)
