@@ -94,7 +94,7 @@ def ragged(heads: Any) -> list[Row]:
 
 
 @pytest.mark.parametrize("heads", HEADS, ids=str)
-@pytest.mark.parametrize("size", [1, 4, 16])
+@pytest.mark.parametrize("size", [1, 3, 4, 16, 96])
 def test_equal_to_softmax_row_by_row(form: str, heads: Any, size: int) -> None:
     rows = ragged(heads)
     for row, found in zip(rows, run(rows, size), strict=True):
@@ -137,7 +137,7 @@ def test_queries_may_be_wider_than_the_pool(form: str) -> None:
 def test_a_row_is_the_same_to_the_bit_alone_and_in_a_mix(heads: Any, dtype: torch.dtype) -> None:
     rows = ragged(heads)
     alone = [run([row], 4, dtype=dtype)[0] for row in rows]
-    for size, seed in ((4, 1), (1, 2), (16, 3)):  # and on other pages, of other sizes
+    for size, seed in ((4, 1), (1, 2), (16, 3), (24, 4)):  # and on other pages, of other sizes
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
         mixed = run([rows[r] for r in order], size, seed=seed, dtype=dtype)
         assert all(torch.equal(found, alone[r]) for r, found in zip(order, mixed, strict=True))
@@ -186,10 +186,11 @@ def test_keys_that_no_one_sees_may_be_nan(form: str) -> None:
 def test_a_key_that_is_nan_reaches_those_who_see_it_alone(heads: Any) -> None:
     row = Row(20, 90, causal(20, 90), heads)
     expected = run([row])[0]
-    row.k[:, 75], row.v[:, 80] = torch.nan, torch.nan
-    found = run([row])[0]
-    assert torch.equal(found[:, :5], expected[:, :5])  # query 4 sees keys up to 74
-    assert found[:, 5:].isnan().all()
+    for broken, first in ((row.v, 80), (row.k, 75)):
+        broken[:, first] = torch.nan
+        found, blind = run([row])[0], first - 70  # query i sees keys up to 70 + i
+        assert torch.equal(found[:, :blind], expected[:, :blind])
+        assert found[:, blind:].isnan().all()
 
 
 def test_scores_far_apart(form: str) -> None:
@@ -257,7 +258,7 @@ def test_attend_takes_pages(form: str) -> None:
 
 
 def test_a_long_row_does_not_pad_the_short_ones() -> None:
-    rows = [Row(1, 40, None, HEADS[0], seed) for seed in range(31)] + [Row(256, 256, causal(256, 256))]
+    rows = [Row(1, 260, None, HEADS[0], seed) for seed in range(31)] + [Row(256, 256, causal(256, 256))]
     pages = pack(rows, 4)[3]
     padded = sum(len(group.queries) * group.slots.shape[1] for group in pages.groups)
     assert padded <= 8 * sum(row.q.shape[1] * row.k.shape[1] for row in rows)

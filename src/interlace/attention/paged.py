@@ -164,9 +164,9 @@ def _groups(pages: Pages) -> Iterator[_Group]:
         real = step < counts[:, None]
         queries = torch.where(real, starts[:, None] + step, starts[:, None])
         own = real.flatten().nonzero()[:, 0]
-        reads = torch.tensor([pages.reads[r] for r in rows]).to(device)
+        ends = torch.tensor([pages.reads[r] for r in rows]).to(device)
         keys = torch.arange(m, device=device)
-        within = keys < reads[:, None]
+        within = keys < ends[:, None]
         which = torch.where(within, keys // pages.size, 0)
         table = pages.tables[torch.tensor(rows, device=device)]
         slots = table.gather(1, which) * pages.size + keys % pages.size if table.shape[1] else which
@@ -181,6 +181,7 @@ def _groups(pages: Pages) -> Iterator[_Group]:
                 mask[i] = F.pad(told, (0, m - told.shape[1], 0, n - told.shape[0]))
         mask = mask[:, None]
         blind = ~mask.any(-1, keepdim=True)
+        # a query that sees nothing sees everything instead, and its result is dropped: no softmax of nothing
         yield _Group(queries, own, slots, mask.any(2)[..., None], mask | blind, blind)
 
 
