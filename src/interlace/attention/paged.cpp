@@ -36,7 +36,7 @@ constexpr int KEYS = 64;                      // keys of a tile: what stays near
 constexpr int QUERIES = LANES == 16 ? 6 : 3;  // queries at once; with KEYS_AT_ONCE or WIDTH, what the registers hold
 constexpr int KEYS_AT_ONCE = 4;
 constexpr int WIDTH = 4;  // vectors of a value at once
-constexpr int MOST = 24;  // queries of a task, unless one position has more heads
+constexpr int MOST = 48;  // queries of a task, unless one position has more heads
 
 struct Task {
     const Row *row;
