@@ -36,7 +36,7 @@ constexpr int KEYS = 64;                      // keys of a tile: what stays near
 constexpr int QUERIES = LANES == 16 ? 6 : 3;  // queries at once; with KEYS_AT_ONCE or WIDTH, what the registers hold
 constexpr int KEYS_AT_ONCE = 4;
 constexpr int WIDTH = 4;  // vectors of a value at once
-constexpr int MOST = 24;  // queries of a task, unless one position has more heads
+constexpr int MOST = 48;  // queries of a task, unless one position has more heads
 
 struct Task {
     const Row *row;
@@ -154,7 +154,7 @@ inline void places(const Row &row, int64_t page, const W *pool, int64_t slot, in
     }
 }
 
-// Several groups of queries pass them: side by side, as float32.
+// What several groups of queries pass, copied side by side as float32: strides of a pool would evict each other.
 template <class W>
 inline void pack(const W *const *from, int64_t n, int64_t d, float *to, const float **where) {
     for (int64_t j = 0; j < n; j++, to += d) {
@@ -213,7 +213,8 @@ void attend(const Call &c, const Task &task) {
         else
             std::memset(see, 1, row.reads);
     for (int64_t t = 0; t < n; t++)
-        for (int64_t i = 0; i < kinds && !tiles[t]; i++) tiles[t] = std::memchr(see + i * stride + t * KEYS, 1, KEYS) != nullptr;
+        for (int64_t i = 0; i < kinds && !tiles[t]; i++)
+            tiles[t] = std::memchr(see + i * stride + t * KEYS, 1, KEYS) != nullptr;
     // queries in the order of positions, the heads of a position beside each other
     for (int64_t i = 0; i < count; i++) {
         const int64_t head = task.head * shared + i % shared, token = row.start + task.first + i / shared;
@@ -236,7 +237,8 @@ void attend(const Call &c, const Task &task) {
         }
     }
     float *total = q;  // of every query, in the place of queries that are done with
-    for (int64_t i = 0; i < count; i++) total[i * d] = soften(p + i * stride, sight[i], tiles, stride, 1 / std::sqrt(float(d)));
+    const float scale = 1 / std::sqrt(float(d));
+    for (int64_t i = 0; i < count; i++) total[i * d] = soften(p + i * stride, sight[i], tiles, stride, scale);
     for (int64_t t = 0; t < n; t++) {
         if (!tiles[t]) continue;
         const int64_t j = t * KEYS, here = std::min<int64_t>(KEYS, row.reads - j);

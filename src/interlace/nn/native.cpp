@@ -129,7 +129,7 @@ struct Shape {
 // rows x n tokens. x [tokens, hidden] float32 is the residual stream, changed in place. seen [rows, heads, n, head_dim]
 // comes from attention; q [rows, heads, n, head_dim], k and v [rows, kv_heads, n, head_dim] go to it. cosine and sine
 // [rows or 1, n, head_dim]. normed, wide and act are float32 scratch of hidden, (heads + 2 kv_heads) * head_dim and
-// intermediate numbers for each token of a tile: so many pass all weights while they and what is made of them stay near.
+// intermediate numbers for each token of a tile: so many pass all weights while what is made of them stays near.
 struct Call {
     int64_t rows, n, turns, tile;  // turns: rows of cosine and sine
     float *x, *normed, *wide, *act;
@@ -262,10 +262,11 @@ void linear(const W *w, const W *x, float *scratch, int64_t m, int64_t tile, int
         const int64_t here = std::min(tile, m - base) * size;
         const W *from = x + base * size;
         W *to = y + base * outputs;
-        for (int64_t i = share(here, LANES, part(), parts()), end = share(here, LANES, part() + 1, parts()); i < end; i++)
+        const int me = part(), all = parts();
+        for (int64_t i = share(here, LANES, me, all), end = share(here, LANES, me + 1, all); i < end; i++)
             scratch[i] = get(from + i);
 #pragma omp barrier
-        const int64_t first = share(outputs, OUTPUTS, part(), parts()), last = share(outputs, OUTPUTS, part() + 1, parts());
+        const int64_t first = share(outputs, OUTPUTS, me, all), last = share(outputs, OUTPUTS, me + 1, all);
         product(w, size, scratch, here / size, first, last, [&](int64_t o, int64_t t, float sum) {
             put(to + t * outputs + o, sum);
         });

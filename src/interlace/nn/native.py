@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..attention import paged
 from ..attention.kernels import attend
 from ..attention.paged import Pages
 from ..compiled import compiled
@@ -158,6 +159,7 @@ class Native:
         self.most: float = MOST if self.kind == 0 or fast_bfloat16("cpu") else 32 * MOST
         if invariant:
             self.most = math.inf
+            paged.library()  # compiled now, not in the first request
         self.tile = TILE
         self.scratch = [torch.empty(TILE, size) for size in (config.hidden_size, self.width, config.intermediate_size)]
 
