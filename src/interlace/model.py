@@ -58,6 +58,25 @@ class Model:
             self._check(settings.block_size)
         return replace(self, settings=settings)
 
+    def by(self, name: str | None) -> Model:
+        """The same weights decoded as another system does, with its own defaults; ``None`` changes nothing.
+
+        Raises ``SettingError`` for a system that is unknown, or of another kind, and for weights without a mask token
+        that the system needs.
+        """
+        if name is None or name == self.system.name:
+            return self
+        checkpoint, source = self.checkpoint, self.checkpoint.source
+        chosen = find(name)
+        defaults = chosen.settings
+        if isinstance(defaults, TextSettings) and checkpoint.config.features:
+            raise SettingError(
+                f"{source} does not generate text, as {name} does; pass a model of text, or leave the system out"
+            )
+        if isinstance(defaults, TextSettings) != (checkpoint.config.features == 0):
+            raise SettingError(f"{name} does not generate text, as {source} does; pass a system of text")
+        return replace(self, system=chosen, settings=_informed(defaults, chosen, checkpoint))
+
     def _check(self, block_size: int) -> None:
         """Whether the model can be decoded by such blocks."""
         trained, sizes, before = self.checkpoint.block_size, self.system.block_sizes, self.settings
@@ -222,23 +241,25 @@ def load(
         checkpoint.network.float()
     checkpoint.network.eval()
     chosen, defaults = system_of(checkpoint)
-    if system and system != chosen.name:
-        chosen = find(system)
-        defaults = chosen.settings
-    if isinstance(defaults, TextSettings) and checkpoint.config.features:
+    if not system or system == chosen.name:
+        defaults = _informed(defaults, chosen, checkpoint)
+    return Model(checkpoint, chosen, defaults).by(system).with_(**settings)
+
+
+def _informed(defaults: Settings, system: System, checkpoint: Checkpoint) -> Settings:
+    """A system's settings with what the checkpoint says of them."""
+    if not isinstance(defaults, TextSettings) or system.name == "ar":
+        return defaults
+    if checkpoint.mask_token_id is None:
+        source, name = checkpoint.source, system.name
         raise SettingError(
-            f"{path} does not generate text, as {chosen.name} does; pass a model of text, or leave the system out"
+            f"{source} has no mask token, so {name} cannot decode it; adapt it first: interlace adapt --system {name} "
+            f"--model {source}"
         )
-    if isinstance(defaults, TextSettings) and chosen.name != "ar":
-        if checkpoint.mask_token_id is None:
-            raise SettingError(
-                f"{path} has no mask token, so {chosen.name} cannot decode it; adapt it first: interlace adapt "
-                f"--system {chosen.name} --model {path}"
-            )
-        defaults = defaults.read(
-            mask_id=checkpoint.mask_token_id, block_size=checkpoint.block_size, eos_ids=checkpoint.stop_token_ids
-        )
-    return Model(checkpoint, chosen, defaults).with_(**settings)
+    found: Settings = defaults.read(
+        mask_id=checkpoint.mask_token_id, block_size=checkpoint.block_size, eos_ids=checkpoint.stop_token_ids
+    )
+    return found
 
 
 def system_of(checkpoint: Checkpoint) -> tuple[System, Settings]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,7 +25,7 @@ from ..errors import BusyError, EngineError, SettingError
 from ..generation import Asked, Event, Feed, Head, Row, Walk, WalkAhead
 from ..memory import PagedBlockCache, PagedKV, PagedPrefixCache, Pool, Span
 from ..nn.native import accelerated
-from ..systems import find
+from ..processes import Biased
 from .packing import forward, heads
 from .prefix import Chain
 
@@ -171,22 +171,16 @@ class Engine:
 
         Raises ``SettingError`` for one that cannot be generated.
         """
-        model = self.model
-        if request.system is not None and request.system != model.system.name:
-            system = find(request.system)
-            settings = system.settings
-            facts = model.checkpoint
-            if system.family != "text":
-                raise SettingError(f"{system.name} does not generate text; pass a system that does")
-            if system.name != "ar" and facts.mask_token_id is None:
-                raise SettingError(f"this model has no mask token, so {system.name} cannot decode it")
-            known = {"mask_id": facts.mask_token_id, "block_size": facts.block_size, "eos_ids": facts.stop_token_ids}
-            settings = settings.read(**known) if hasattr(settings, "read") else settings
-            model = replace(model, system=system, settings=settings)
-        model = model.with_(**request.settings)
+        model = self.model.by(request.system).with_(**request.settings)
         parts = model.parts
         stop = model.checkpoint.stop_token_ids if request.stop is None else request.stop
-        path = model.system.name, model.settings.model_dump_json(), request.details, request.drafts
+        bias = tuple(sorted(request.bias.items()))
+        path = model.system.name, model.settings.model_dump_json(), request.details, request.drafts, request.top, bias
+        vocabulary = model.checkpoint.config.vocab_size
+        if bias and not 0 <= bias[0][0] <= bias[-1][0] < vocabulary:
+            raise SettingError(f"a bias is for a token outside of 0 to {vocabulary - 1}; leave it out")
+        if not 0 <= request.top <= vocabulary:
+            raise SettingError(f"top is {request.top}; pass 0 to {vocabulary}")
         walk = self._walk(parts, request)
         known_ = walk.known(request.prompt)
         cells = walk.needs(known_, request.length)
@@ -254,7 +248,10 @@ class Engine:
         given = parts.sampling
         lookahead = given.pop("lookahead")
         given.pop("memory")
-        given |= {"drafts": request.drafts, "details": request.details}
+        given |= {"drafts": request.drafts, "details": request.details, "top": request.top}
+        if request.bias:
+            tokens, amounts = zip(*sorted(request.bias.items()), strict=True)
+            given["process"] = Biased(given["process"], tokens, amounts)
         network = self.model.network
         return Walk(network, **given) if lookahead is None else WalkAhead(lookahead, network, **given)
 
@@ -294,7 +291,7 @@ class Engine:
                 pages.append(page)
             while pages and job.chain.whole(len(pages) * self.pool.size) != len(pages):
                 self.pool.release([pages.pop()])
-            memory.tables[last] = pages
+            memory.tables[last] = list(pages)
             if memory.keeps:
                 memory.lengths[last] = len(pages) * self.pool.size
             want = asked.cells + walk.extra if lane.approximate or not memory.keeps else self._start(lane, last)
@@ -409,7 +406,7 @@ class Engine:
         for piece in pieces:
             walk = piece.lane.walk
             if piece.fills:
-                rows, ends = [r for r, _ in piece.fills], [end for _, end in piece.fills]
+                rows = [r for r, _ in piece.fills]
                 spans = [Span(piece.lane.memory.lengths[r], end, end) for r, end in piece.fills]
                 feeds.append((piece, None, walk.feed(rows, spans, counts=False)))
             if piece.steps:

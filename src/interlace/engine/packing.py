@@ -27,6 +27,7 @@ def forward(network: Any, pool: Pool, feeds: Sequence[tuple[PagedKV, Feed, Tenso
     reads: list[int] = []
     masks: list[Tensor | None] = []
     for memory, feed, shown in feeds:
+        memory.open(feed.reads, feed.rows)
         table, slots = memory.physical(feed.rows, feed.slots)
         valid = feed.valid
         pieces = shown, feed.positions, slots

@@ -83,7 +83,9 @@ class WalkAhead(Walk):
         feed.seen = partial(self._beside, rows, index, masks, behind)
         return feed
 
-    def _beside(self, rows: list[Row], index: Tensor, masks: Tags, behind: Tensor, which: list[int], reads: int) -> Tensor:
+    def _beside(
+        self, rows: list[Row], index: Tensor, masks: Tags, behind: Tensor, which: list[int], reads: int
+    ) -> Tensor:
         """Who sees whom, the masks included."""
         masks, levels = Tags(*(tag[which] for tag in masks)), self._levels([rows[r] for r in which])
         every = self._tags(torch.arange(reads, device=self.device).expand(len(which), -1), levels)

@@ -127,6 +127,7 @@ class Walk:
         fuse: bool = True,
         details: bool = False,
         labelled: bool = False,
+        top: int = 0,
     ) -> None:
         self.plain, self.layout, self.process, self.schedule = network, layout, process, schedule
         self.pattern, self.drafts, self.fuse, self.arrangement = pattern, drafts, fuse, arrangement
@@ -151,6 +152,10 @@ class Walk:
         self.carry: Tensor | None = None
         self.log_prob = torch.zeros(0, 1, device=self.device) if details else None
         self.order = torch.full((0, 1), -1, device=self.device) if details else None
+        self.top = None
+        if top:
+            shape = 0, 1, min(top, config.vocab_size)
+            self.top = torch.zeros(shape, dtype=torch.long, device=self.device), torch.zeros(shape, device=self.device)
         self.reserve(0, 0)
 
     @cached_property
@@ -172,6 +177,8 @@ class Walk:
                 self.carry = _grown(self.carry, *more)
             if self.log_prob is not None and self.order is not None:
                 self.log_prob, self.order = _grown(self.log_prob, *more), _grown(self.order, *more, fill=-1)
+            if self.top is not None:
+                self.top = _grown(self.top[0], *more), _grown(self.top[1], *more)
             if self.label is not None:
                 self.label = torch.cat((self.label, self.label.new_zeros(more[0])))
         self.vacant += range(rows - more[0], rows)
@@ -315,7 +322,7 @@ class Walk:
 
     def fed(self, feed: Feed) -> Tensor:
         """One forward over a rectangle: what is behind the end of a row's tokens is padding."""
-        reads = self.memory.open(feed.reads)
+        reads = self.memory.open(feed.reads, feed.rows)
         mask = None
         if not (all(feed.free) and len(set(feed.spans)) == 1):
             mask = feed.seen(list(range(len(feed.rows))), reads)
@@ -391,7 +398,12 @@ class Walk:
         places = [(number, unit * size) for number, unit in zip(numbers, units, strict=True)]
         windows = self.held.windows(paths, self.content, places, cells)
         process = self.constrained(self.process, windows) if any(windows) else self.process
-        after = process.advance(x, prediction, Turn(steps, moves[0].of, draw, carry, details, wanted))
+        count = 0 if self.top is None else self.top[0].shape[-1]
+        after = process.advance(x, prediction, Turn(steps, moves[0].of, draw, carry, details, wanted, count))
+        if self.top is not None and after.top is not None:
+            fixed = wanted & ~self.process.open(after.x)
+            for table, values in zip(self.top, after.top, strict=True):
+                table[where] = values.where(fixed[..., None], table[where])
         if self.log_prob is not None and self.order is not None and after.log_prob is not None:
             fixed = wanted & ~self.process.open(after.x)
             self.log_prob[where] = after.log_prob.where(fixed, self.log_prob[where])
@@ -615,9 +627,12 @@ class Walk:
             content = content.masked_fill(self.process.open(content), OPEN)
         log_prob = None if self.log_prob is None else self.log_prob[row.number, start:end].clone()
         order = None if self.order is None else self.order[row.number, start:end].clone()
-        done = level <= 0
+        top = None if self.top is None else (
+            self.top[0][row.number, start:end].clone(), self.top[1][row.number, start:end].clone()
+        )  # fmt: skip
+        done, content = level <= 0, content.clone()
         return Event(
-            row.name, unit, start, content.clone(), done, level, row.forwards, last, row.slots, log_prob, order
+            row.name, unit, start, content, done, level, row.forwards, last, row.slots, log_prob, order, top
         )
 
     def _draw(

@@ -23,9 +23,14 @@ class _Stale:
     def span(self, row: int, first: int, last: int, horizon: int, begun: bool) -> Span:
         if begun and self.held[row] == horizon:
             return self.partly(first, last, horizon)
-        self.held[row] = horizon
         whole: Span = super().span(row, first, last, horizon, begun)  # type: ignore[misc]
         return whole
+
+    def open(self, ends: list[int], rows: list[int] | None = None) -> int:
+        for row, end in zip(range(len(ends)) if rows is None else rows, ends, strict=True):
+            self.held[row] = end  # up to there the last forward of the row left keys
+        reads: int = super().open(ends, rows)  # type: ignore[misc]
+        return reads
 
     def partly(self, first: int, last: int, horizon: int) -> Span:
         """What is fed while the rest is stale."""
