@@ -68,8 +68,11 @@ def make_app(models: Sequence[Served], limits: Limits | None = None) -> FastAPI:
         app.add_middleware(Keys, keys=desk.limits.keys)
     if desk.limits.origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=list(desk.limits.origins), allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id"], expose_headers=["X-Request-Id", "Retry-After"],
-        )  # fmt: skip
+            CORSMiddleware,
+            allow_origins=list(desk.limits.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )
     app.add_middleware(Noted)
     return app

@@ -112,7 +112,7 @@ SILENT: dict[str, tuple[Any, ...]] = {
 """OpenAI's fields that are not supported, with the values besides null that ask for nothing."""
 NOTES = {"user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"}
 """Fields that say nothing about the answer: taken, and not used."""
-MESSAGE = {"refusal": None, "annotations": [], "tool_calls": [], "function_call": None, "audio": None}
+MESSAGE: dict[str, Any] = {"refusal": None, "annotations": [], "tool_calls": [], "function_call": None, "audio": None}
 """What clients send back with an assistant's turn, when it holds nothing."""
 
 

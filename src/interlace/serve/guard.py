@@ -76,8 +76,8 @@ class Noted:
         except Exception:
             log.exception("failed", extra={"fields": {"id": number}})
             if not status and scope["type"] == "http":
-                error = Refused("the server failed; its log has more under this X-Request-Id", status=500)
-                await Json(error.body, 500)(scope, receive, told)
+                failed = Refused("the server failed; its log has more under this X-Request-Id", status=500)
+                await Json(failed.body, 500)(scope, receive, told)
         finally:
             fields = {
                 "id": number,

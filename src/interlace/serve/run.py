@@ -91,7 +91,7 @@ def serve(
 ) -> None:
     """Serve until told to stop. Raises ``SettingError`` for a place that cannot be listened on."""
     logged(level)
-    served = []
+    served: list[Served] = []
     try:
         for name, model in models:
             if any(name == one.name for one in served):

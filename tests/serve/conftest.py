@@ -1,0 +1,143 @@
+"""Tiny random models behind a server: their text is random bytes, so characters are split over units all the time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+for module in ("fastapi", "uvicorn", "prometheus_client", "httpx"):
+    pytest.importorskip(module)
+
+import httpx
+import torch
+
+from interlace.attention.positions import Rope
+from interlace.checkpoints import Checkpoint
+from interlace.engine import Engine, Service
+from interlace.model import Model
+from interlace.nn import Transformer, TransformerConfig
+from interlace.serve.app import make_app
+from interlace.serve.desk import Limits
+from interlace.serve.served import Served
+from interlace.systems import find
+from interlace.worlds.tokenizer import END_ID, MASK_ID, train_tokenizer
+
+SOURCE = 'def area(width, height):\n    """Of a rectangle."""\n    return width * height\n'
+TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('too late') }}{% endif %}"
+    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def model(system: str, block_size: int | None, template: str | None = None) -> Model:
+    """Random weights, wide enough for the likeliest token to depend on the context."""
+    tokenizer = train_tokenizer([SOURCE], 300)
+    config = TransformerConfig(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=16, intermediate_size=24, num_layers=2, num_heads=2,
+        num_kv_heads=1, head_dim=8, max_positions=256, rope=Rope((100.0,)),
+    )  # fmt: skip
+    network = Transformer(config)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.normal_(std=0.7, generator=generator)
+    files = {} if template is None else {"chat_template.jinja": template.encode()}
+    mask = MASK_ID if block_size else None
+    checkpoint = Checkpoint(
+        network.eval(), tokenizer, system, block_size, mask, (END_ID,), pad_token_id=END_ID, tokenizer_files=files
+    )
+    chosen = find(system if block_size else "ar")
+    settings = chosen.settings.but(block_size=block_size, mask_id=mask) if block_size else chosen.settings
+    return Model(checkpoint, chosen, settings)
+
+
+@pytest.fixture(scope="session")
+def twin() -> Model:
+    """Block diffusion in blocks of 4, with a chat template."""
+    return model("sdar", 4, TEMPLATE)
+
+
+@pytest.fixture(scope="session")
+def base() -> Model:
+    """Autoregressive, without a template."""
+    return model("qwen3", None)
+
+
+@pytest.fixture(scope="session")
+def services(twin: Model, base: Model) -> Iterator[list[Served]]:
+    """The engines of all tests, which share them."""
+    found = [Served(name, one, Service(Engine(one))) for name, one in (("twin", twin), ("base", base))]
+    yield found
+    for one in found:
+        one.service.close()
+
+
+Client = Callable[..., Any]
+
+
+@pytest.fixture
+def ask(services: list[Served]) -> Client:
+    """``ask("/v1/completions", {...})``: the answer of a server, in this process; bytes are sent as they are."""
+
+    def run(path: str, body: Any = None, limits: Limits | None = None, method: str | None = None, **more: Any) -> Any:
+        app = make_app(services, limits)
+
+        async def go(client: httpx.AsyncClient) -> httpx.Response:
+            content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+            headers = {} if content is None else {"Content-Type": "application/json"}
+            verb = method or ("GET" if content is None else "POST")
+            return await client.request(verb, path, content=content, **{"headers": headers | more.pop("headers", {})}, **more)
+
+        return asyncio.run(within(app, go))
+
+    return run
+
+
+async def within(app: Any, work: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        return await work(client)
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    """The data of server-sent events, read strictly; the last of them is ``[DONE]``, which is left out."""
+    assert text.endswith("\n\n") and text.isascii() and "\r" not in text
+    parts = text.removesuffix("\n\n").split("\n\n")
+    assert all(part.startswith("data: ") and "\n" not in part for part in parts)
+    assert parts.pop() == "data: [DONE]"
+    return [json.loads(part.removeprefix("data: ")) for part in parts]
+
+
+@pytest.fixture
+def stream(ask: Client) -> Callable[..., list[dict[str, Any]]]:
+    """The chunks of a streamed answer."""
+
+    def run(path: str, body: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
+        response = ask(path, body | {"stream": True}, **more)
+        assert response.status_code == 200, response.text
+        assert response.headers["content-type"].startswith("text/event-stream")
+        return events(response.text)
+
+    return run
+
+
+@pytest.fixture
+def refused(ask: Client) -> Callable[..., dict[str, Any]]:
+    """The error of what is refused with this status, which names this field."""
+
+    def run(body: Any, param: str | None, path: str = "/v1/completions", status: int = 400, **more: Any) -> dict[str, Any]:
+        response = ask(path, body, **more)
+        assert response.status_code == status, response.text
+        error = response.json()["error"]
+        assert set(error) == {"message", "type", "param", "code"} and error["message"]
+        assert error["param"] == param, error
+        return dict(error)
+
+    return run
+
+
