@@ -80,12 +80,17 @@ def services(twin: Model, base: Model) -> Iterator[list[Served]]:
 Client = Callable[..., Any]
 
 
+@pytest.fixture(scope="session")
+def plain_app(services: list[Served]) -> Any:
+    return make_app(services)
+
+
 @pytest.fixture
-def ask(services: list[Served]) -> Client:
+def ask(services: list[Served], plain_app: Any) -> Client:
     """``ask("/v1/completions", {...})``: the answer of a server, in this process; bytes are sent as they are."""
 
     def run(path: str, body: Any = None, limits: Limits | None = None, method: str | None = None, **more: Any) -> Any:
-        app = make_app(services, limits)
+        app = plain_app if limits is None else make_app(services, limits)
 
         async def go(client: httpx.AsyncClient) -> httpx.Response:
             content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()

@@ -128,7 +128,7 @@ def test_what_is_refused(refused: Ask) -> None:
     no({"prompt": "x"}, "prompt")
     no({"suffix": "x"}, "suffix")
     no({"max_tokens": 250}, "max_tokens")
-    assert refused({"messages": [USER | {"content": "x" * 400}]}, "prompt", PATH)["code"] == "context_length_exceeded"
+    assert refused({"messages": [USER | {"content": "x" * 400}]}, "messages", PATH)["code"] == "context_length_exceeded"
 
 
 def test_neutral_values_of_what_is_not_supported(ask: Ask) -> None:

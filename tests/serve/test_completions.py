@@ -32,7 +32,7 @@ def test_an_answer_is_what_the_model_writes(ask: Ask, name: str, request: Any) -
 
 
 def test_a_stream_is_the_same_text_with_never_half_a_character(ask: Ask, stream: Ask) -> None:
-    for seed in range(6):
+    for seed in range(3):
         body = {"prompt": "def", "max_tokens": 40, "temperature": 1.5, "seed": seed}
         whole = ask(PATH, body).json()
         chunks = stream(PATH, body | {"stream_options": {"include_usage": True}})
@@ -95,9 +95,9 @@ def test_echo_and_no_tokens(ask: Ask, stream: Ask) -> None:
 
 
 def test_stop_texts_are_never_told(ask: Ask, stream: Ask) -> None:
-    body = {"prompt": "def area(", "max_tokens": 60, "temperature": 1.0, "seed": 2}
+    body = {"prompt": "def area(", "max_tokens": 40, "temperature": 1.0, "seed": 2}
     free = ask(PATH, body).json()["choices"][0]["text"]
-    for at in range(3, len(free) - 4, 7):
+    for at in range(3, len(free) - 4, 9):
         stop = free[at : at + 3]
         cut = free[: free.index(stop)]
         whole = ask(PATH, body | {"stop": ["never said", stop]}).json()["choices"][0]

@@ -121,7 +121,7 @@ class Answer:
         else:
             text = writing.add(event)
             unit = _unit(ask, event) if ask.request.drafts else None
-        finish = None if not writing.done else "stop" if writing.stopped else "length"
+        finish = ask.finish if writing.done else None
         return Piece(number, text, first, writing.settled, unit, finish)
 
     def _left(self, submitted: asyncio.Future[None]) -> None:

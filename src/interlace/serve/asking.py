@@ -45,6 +45,11 @@ class Ask:
     start: int
     writing: Writing
 
+    @property
+    def finish(self) -> str:
+        """Why it has ended. What is held to a constraint is whole, wherever it ends."""
+        return "stop" if self.writing.stopped or self.request.constraint is not None else "length"
+
 
 def asked(
     served: Served,
@@ -75,7 +80,7 @@ def asked(
     drafts = bool(body.drafts)
     found = []
     for prompt in prompts:
-        new = _length(served, model, len(prompt.ids) + (0 if suffix is None else len(suffix.ids)), length)
+        new = _length(served, model, len(prompt.ids) + (0 if suffix is None else len(suffix.ids)), length, field)
         row, start, places = list(prompt.ids), len(prompt.ids), None
         if suffix is not None:
             row, start, places = model.gap(prompt.ids, suffix.ids, new)
@@ -100,7 +105,7 @@ def asked(
     return found
 
 
-def _length(served: Served, model: Model, known: int, length: int | None) -> int:
+def _length(served: Served, model: Model, known: int, length: int | None, field: str) -> int:
     """How many tokens are new, if they fit."""
     size, context = model.parts.layout.size, served.context
     room = context // size * size - known
@@ -109,7 +114,7 @@ def _length(served: Served, model: Model, known: int, length: int | None) -> int
         raise Refused(
             f"{served.name} reads at most {context} tokens{blocks}; {known} of the prompt and "
             f"{1 if length is None else length} new ones are more; shorten the prompt, or ask for fewer tokens",
-            "max_tokens" if known < context else "prompt",
+            "max_tokens" if room > 0 else field,
             "context_length_exceeded",
         )
     return room if length is None else length

@@ -112,6 +112,6 @@ class Keys:
 
 
 def has_key(given: str, keys: tuple[str, ...]) -> bool:
-    """Whether it is one of the keys; in a time that says nothing of them."""
-    found = [hmac.compare_digest(given.encode("utf-8", "surrogateescape"), key.encode()) for key in keys]
+    """Whether it is one of the keys (in a header, whose bytes are read as Latin-1); its time says nothing of them."""
+    found = [hmac.compare_digest(given.encode("latin-1", "replace"), key.encode()) for key in keys]
     return any(found) or not keys

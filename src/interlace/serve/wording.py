@@ -113,7 +113,7 @@ class CompletionWording(Wording):
             "index": number,
             "text": (ask.prompt.text if self.echo else "") + ask.writing.text,
             "logprobs": self.log_probs(ask, 0, len(ask.writing.tokens)),
-            "finish_reason": "stop" if ask.writing.stopped else "length",
+            "finish_reason": ask.finish,
         }
 
     def log_probs(self, ask: Ask, first: int, last: int) -> dict[str, Any] | None:
@@ -151,7 +151,7 @@ class ChatWording(Wording):
             "index": number,
             "message": {"role": "assistant", "content": ask.writing.text, "refusal": None},
             "logprobs": self.log_probs(ask, 0, len(ask.writing.tokens)),
-            "finish_reason": "stop" if ask.writing.stopped else "length",
+            "finish_reason": ask.finish,
         }
 
     def log_probs(self, ask: Ask, first: int, last: int) -> dict[str, Any] | None:
