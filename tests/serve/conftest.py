@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-
-for module in ("fastapi", "uvicorn", "prometheus_client", "httpx"):
-    pytest.importorskip(module)
-
-import httpx
 import torch
 
 from interlace.attention.positions import Rope
 from interlace.checkpoints import Checkpoint
-from interlace.engine import Engine, Service
+from interlace.engine import Engine, Failure, Request, Service
+from interlace.errors import BusyError
+from interlace.generation import Event
 from interlace.model import Model
 from interlace.nn import Transformer, TransformerConfig
-from interlace.serve.app import make_app
-from interlace.serve.desk import Limits
-from interlace.serve.served import Served
 from interlace.systems import find
 from interlace.worlds.tokenizer import END_ID, MASK_ID, train_tokenizer
+
+try:
+    import httpx
+    import uvicorn
+    import websockets  # noqa: F401
+
+    from interlace.serve.app import make_app
+    from interlace.serve.desk import Limits
+    from interlace.serve.run import Server
+    from interlace.serve.served import Served
+except ModuleNotFoundError:  # without the extra `serve` nothing of this can be tested
+    collect_ignore_glob = ["test_*.py"]
 
 SOURCE = 'def area(width, height):\n    """Of a rectangle."""\n    return width * height\n'
 TEMPLATE = (
@@ -92,18 +102,19 @@ def ask(services: list[Served], plain_app: Any) -> Client:
     def run(path: str, body: Any = None, limits: Limits | None = None, method: str | None = None, **more: Any) -> Any:
         app = plain_app if limits is None else make_app(services, limits)
 
-        async def go(client: httpx.AsyncClient) -> httpx.Response:
+        async def go(client: Any) -> Any:
             content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
             headers = {} if content is None else {"Content-Type": "application/json"}
             verb = method or ("GET" if content is None else "POST")
-            return await client.request(verb, path, content=content, **{"headers": headers | more.pop("headers", {})}, **more)
+            sent = {"headers": headers | more.pop("headers", {})}
+            return await client.request(verb, path, content=content, **sent, **more)
 
         return asyncio.run(within(app, go))
 
     return run
 
 
-async def within(app: Any, work: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
+async def within(app: Any, work: Callable[[Any], Awaitable[Any]]) -> Any:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         return await work(client)
@@ -135,7 +146,7 @@ def stream(ask: Client) -> Callable[..., list[dict[str, Any]]]:
 def refused(ask: Client) -> Callable[..., dict[str, Any]]:
     """The error of what is refused with this status, which names this field."""
 
-    def run(body: Any, param: str | None, path: str = "/v1/completions", status: int = 400, **more: Any) -> dict[str, Any]:
+    def run(body: Any, param: str | None, path: str = "/v1/completions", status: int = 400, **more: Any) -> Any:
         response = ask(path, body, **more)
         assert response.status_code == status, response.text
         error = response.json()["error"]
@@ -146,3 +157,82 @@ def refused(ask: Client) -> Callable[..., dict[str, Any]]:
     return run
 
 
+
+
+class Held(Engine):
+    """An engine that makes a move only when it is let, or slowly, and that can be made to fail."""
+
+    def __init__(self, model: Model, pause: float = 0.0) -> None:
+        super().__init__(model)
+        self.pause, self.full, self.broken = pause, False, False
+        self.open = threading.Event()
+        self.open.set()
+
+    def add(self, request: Request) -> int:
+        if self.full:
+            raise BusyError("too many requests wait; come again later")
+        return super().add(request)
+
+    def step(self) -> list[Event | Failure]:
+        if self.busy:
+            self.open.wait(10)
+            time.sleep(self.pause)
+        if self.broken and self.busy:
+            self.broken = False
+            raise RuntimeError("a broken kernel")
+        return super().step()
+
+
+class Running:
+    """A server in a thread."""
+
+    def __init__(self, models: list[Served], limits: Limits, seconds: float) -> None:
+        app = make_app(models, limits)
+        config = uvicorn.Config(app, "127.0.0.1", 0, log_config=None, lifespan="off", timeout_graceful_shutdown=5)
+        self.desk, self.served = app.state.desk, models[0]
+        self.server = Server(config, app.state.desk, seconds)
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.thread = threading.Thread(target=self.server.run, args=([self._socket],), daemon=True)
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+
+    def post(self, body: dict[str, Any], path: str = "/v1/completions", **more: Any) -> Any:
+        return httpx.post(self.url + path, json={"prompt": "def area("} | body, timeout=20, **more)
+
+    def metric(self, name: str) -> float:
+        lines = httpx.get(self.url + "/metrics").text.splitlines()
+        return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"interlace:{name}"))
+
+    def stop(self) -> None:
+        self.server.force_exit = self.server.should_exit = True
+        self.thread.join(10)
+        self._socket.close()
+
+
+@contextmanager
+def served(model: Model, limits: Limits | None = None, seconds: float = 10.0, pause: float = 0.0) -> Iterator[Running]:
+    service = Service(Held(model, pause))
+    found = Running([Served("twin", model, service)], limits or Limits(), seconds)
+    try:
+        yield found
+    finally:
+        service.engine.open.set()  # type: ignore[attr-defined]
+        found.stop()
+        service.close()
+
+
+@pytest.fixture
+def running() -> Callable[..., Any]:
+    """``with running(model, limits, seconds, pause) as server``: a server of an engine that can be held."""
+    return served
+
+
+@pytest.fixture(scope="session")
+def server(services: list[Served]) -> Iterator[Running]:
+    """A server of both models."""
+    found = Running(services, Limits(), 5.0)
+    yield found
+    found.stop()

@@ -116,7 +116,8 @@ def test_what_is_refused(refused: Ask) -> None:
     no({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role")
     no({"messages": [USER, {"role": "user"}]}, "messages[1].content")
     no({"messages": [{"role": "user", "content": None}]}, "messages[0].content")
-    no({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages[0].content")
+    picture = {"type": "image_url", "image_url": {"url": "x"}}
+    no({"messages": [{"role": "user", "content": [picture]}]}, "messages[0].content")
     no({"messages": [USER | {"tool_calls": [{}]}]}, "messages[0].tool_calls")
     no({"messages": [USER | {"colour": "red"}]}, "messages[0].colour")
     no({"max_tokens": 0}, "max_tokens")

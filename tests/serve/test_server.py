@@ -7,77 +7,24 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
-from interlace.engine import Engine, Failure, Request, Service
-from interlace.errors import BusyError, EngineError
-from interlace.generation import Event
+from interlace.engine import Request
+from interlace.errors import EngineError
 from interlace.model import Model
-from interlace.serve.app import make_app
 from interlace.serve.desk import Limits
-from interlace.serve.run import Server
-from interlace.serve.served import Served
 
 openai = pytest.importorskip("openai")
 
+HEAD = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 USER = {"role": "user", "content": "def area("}
 
 
-class Held(Engine):
-    """An engine that makes a move only when it is let, or slowly, and that can be made to fail."""
-
-    def __init__(self, model: Model, pause: float = 0.0) -> None:
-        super().__init__(model)
-        self.pause, self.full, self.broken = pause, False, False
-        self.open = threading.Event()
-        self.open.set()
-
-    def add(self, request: Request) -> int:
-        if self.full:
-            raise BusyError("too many requests wait; come again later")
-        return super().add(request)
-
-    def step(self) -> list[Event | Failure]:
-        if self.busy:
-            self.open.wait(10)
-            time.sleep(self.pause)
-        if self.broken and self.busy:
-            self.broken = False
-            raise RuntimeError("a broken kernel")
-        return super().step()
-
-
-class Running:
-    """A server in a thread."""
-
-    def __init__(self, models: list[Served], limits: Limits, seconds: float) -> None:
-        app = make_app(models, limits)
-        config = uvicorn.Config(app, "127.0.0.1", 0, log_config=None, lifespan="off", timeout_graceful_shutdown=5)
-        self.desk, self.served = app.state.desk, models[0]
-        self.server = Server(config, app.state.desk, seconds)
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.thread = threading.Thread(target=self.server.run, args=([self._socket],), daemon=True)
-        self.thread.start()
-        until(lambda: self.server.started)
-
-    def post(self, body: dict[str, Any], path: str = "/v1/completions", **more: Any) -> httpx.Response:
-        return httpx.post(self.url + path, json={"prompt": "def area("} | body, timeout=20, **more)
-
-    def metric(self, name: str) -> float:
-        lines = httpx.get(self.url + "/metrics").text.splitlines()
-        return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"interlace:{name}"))
-
-    def stop(self) -> None:
-        self.server.force_exit = self.server.should_exit = True
-        self.thread.join(10)
-        self._socket.close()
+Run = Callable[..., AbstractContextManager[Any]]
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -89,27 +36,8 @@ def until(true: Callable[[], bool]) -> None:
     raise AssertionError("it has not come")
 
 
-@contextmanager
-def running(model: Model, limits: Limits | None = None, seconds: float = 10.0, pause: float = 0.0) -> Iterator[Running]:
-    service = Service(Held(model, pause))
-    found = Running([Served("twin", model, service)], limits or Limits(), seconds)
-    try:
-        yield found
-    finally:
-        found.served.service.engine.open.set()  # type: ignore[attr-defined]
-        found.stop()
-        service.close()
-
-
 @pytest.fixture(scope="module")
-def server(services: list[Served]) -> Iterator[Running]:
-    found = Running(services, Limits(), 5.0)
-    yield found
-    found.stop()
-
-
-@pytest.fixture(scope="module")
-def client(server: Running) -> Iterator[Any]:
+def client(server: Any) -> Iterator[Any]:
     with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0) as found:
         yield found
 
@@ -171,10 +99,10 @@ def test_the_official_client_hears_what_is_wrong(client: Any) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_who_leaves_is_cancelled(twin: Model, stream: bool) -> None:
+def test_who_leaves_is_cancelled(running: Run, twin: Model, stream: bool) -> None:
     with running(twin, pause=0.01) as server:
         body = json.dumps({"prompt": "def", "max_tokens": 250, "stream": stream}).encode()
-        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = HEAD + f"Content-Length: {len(body)}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", server.port)) as line:
             line.sendall(head.encode() + body)
             until(lambda: server.served.service.stats().running == 1)
@@ -187,14 +115,15 @@ def test_who_leaves_is_cancelled(twin: Model, stream: bool) -> None:
         assert server.post({"max_tokens": 2}).status_code == 200
 
 
-def test_a_slow_body(twin: Model) -> None:
-    with running(twin, Limits(body_seconds=0.1)) as server, socket.create_connection(("127.0.0.1", server.port)) as line:
-        line.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n{")
+def test_a_slow_body(running: Run, twin: Model) -> None:
+    limits = Limits(body_seconds=0.1)
+    with running(twin, limits) as server, socket.create_connection(("127.0.0.1", server.port)) as line:
+        line.sendall(HEAD.encode() + b"Content-Length: 90\r\n\r\n{")
         assert line.recv(1000).startswith(b"HTTP/1.1 408")
         assert server.desk.active == 0
 
 
-def test_an_answer_that_takes_too_long(twin: Model) -> None:
+def test_an_answer_that_takes_too_long(running: Run, twin: Model) -> None:
     with running(twin, Limits(request_seconds=0.15), pause=0.02) as server:
         late = server.post({"max_tokens": 200})
         assert late.status_code == 504 and late.json()["error"]["code"] == "timeout"
@@ -204,23 +133,23 @@ def test_an_answer_that_takes_too_long(twin: Model) -> None:
         until(lambda: server.served.service.stats().running == 0)
 
 
-def test_too_many_requests(twin: Model) -> None:
+def test_too_many_requests(running: Run, twin: Model) -> None:
     with running(twin) as server:
-        server.served.service.engine.full = True  # type: ignore[attr-defined]
+        server.served.service.engine.full = True
         full = server.post({})
         assert full.status_code == 429 and full.headers["retry-after"] == "1"
         assert full.json()["error"]["type"] == "rate_limit_error"
         assert server.post({"stream": True}).status_code == 429
-        server.served.service.engine.full = False  # type: ignore[attr-defined]
+        server.served.service.engine.full = False
         assert server.post({}).status_code == 200 and server.desk.active == 0
 
 
-def test_an_engine_that_fails_is_one_error_and_goes_on(twin: Model) -> None:
+def test_an_engine_that_fails_is_one_error_and_goes_on(running: Run, twin: Model) -> None:
     with running(twin) as server:
-        server.served.service.engine.broken = True  # type: ignore[attr-defined]
+        server.served.service.engine.broken = True
         failed = server.post({})
         assert failed.status_code == 500 and failed.json()["error"]["code"] == "engine_error"
-        server.served.service.engine.broken = True  # type: ignore[attr-defined]
+        server.served.service.engine.broken = True
         with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0) as client:
             with pytest.raises(openai.APIError, match="the engine failed"):
                 list(client.completions.create(model="twin", prompt="x", stream=True))
@@ -228,11 +157,11 @@ def test_an_engine_that_fails_is_one_error_and_goes_on(twin: Model) -> None:
         assert httpx.get(server.url + "/ready").status_code == 200
 
 
-def test_a_server_that_is_told_to_stop_ends_its_answers_first(twin: Model) -> None:
+def test_a_server_that_is_told_to_stop_ends_its_answers_first(running: Run, twin: Model) -> None:
     with running(twin) as server, httpx.Client(timeout=20) as client:
         whole = server.post({"max_tokens": 40}).json()["choices"][0]["text"]
         engine = server.served.service.engine
-        engine.open.clear()  # type: ignore[attr-defined]
+        engine.open.clear()
         body = {"prompt": "def area(", "max_tokens": 40, "stream": True}
         with client.stream("POST", server.url + "/v1/completions", json=body) as told:
             server.server.handle_exit(15, None)
@@ -240,7 +169,7 @@ def test_a_server_that_is_told_to_stop_ends_its_answers_first(twin: Model) -> No
             assert httpx.get(server.url + "/health").status_code == 200
             no = server.post({})
             assert no.status_code == 503 and no.headers["retry-after"]
-            engine.open.set()  # type: ignore[attr-defined]
+            engine.open.set()
             lines = [line for line in told.iter_lines() if line]
         assert lines[-1] == "data: [DONE]"
         chunks = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
@@ -249,7 +178,7 @@ def test_a_server_that_is_told_to_stop_ends_its_answers_first(twin: Model) -> No
         assert not server.thread.is_alive()
 
 
-def test_a_server_does_not_wait_for_ever(twin: Model) -> None:
+def test_a_server_does_not_wait_for_ever(running: Run, twin: Model) -> None:
     with running(twin, seconds=0.05, pause=0.02) as server, httpx.Client(timeout=20) as client:
         body = {"prompt": "def area(", "max_tokens": 200, "stream": True}
         with client.stream("POST", server.url + "/v1/completions", json=body) as told:
@@ -260,7 +189,7 @@ def test_a_server_does_not_wait_for_ever(twin: Model) -> None:
         assert not server.thread.is_alive()
 
 
-def test_many_clients_at_once_hear_what_they_would_hear_alone(server: Running) -> None:
+def test_many_clients_at_once_hear_what_they_would_hear_alone(server: Any) -> None:
     bodies = [{"prompt": f"def f{i}(", "max_tokens": 5 + i, "temperature": 1.0, "seed": i} for i in range(16)]
     alone = [server.post(body).json()["choices"] for body in bodies]
     heard: dict[int, Any] = {}
@@ -276,7 +205,7 @@ def test_many_clients_at_once_hear_what_they_would_hear_alone(server: Running) -
     assert [heard[number] for number in range(16)] == alone
 
 
-def test_a_closed_service_is_not_ready(twin: Model) -> None:
+def test_a_closed_service_is_not_ready(running: Run, twin: Model) -> None:
     with running(twin) as server:
         server.served.service.close()
         assert httpx.get(server.url + "/ready").json() == {"status": "failed"}

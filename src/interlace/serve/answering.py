@@ -24,7 +24,7 @@ __all__ = ["Answer", "Piece"]
 @dataclass(frozen=True)
 class Piece:
     """What an event adds to a row. text: what is final now; first, last: the tokens whose text that is. unit: the unit
-    as it stands (with ``drafts``). finish: why the row has ended, if it has."""
+    as it stands (where units are asked for). finish: why the row has ended, if it has."""
 
     choice: int
     text: str
@@ -36,11 +36,13 @@ class Piece:
 
 class Answer:
     """The rows of one request. ``begin`` hands them to the engine, ``pieces`` yields what they become, ``end`` forgets
-    them (again and again, if need be)."""
+    them (again and again, if need be). units: pieces carry their unit, drafts or not."""
 
-    def __init__(self, served: Served, asks: Sequence[Ask], seconds: float, metrics: Metrics) -> None:
+    def __init__(
+        self, served: Served, asks: Sequence[Ask], seconds: float, metrics: Metrics, units: bool = False
+    ) -> None:
         self.served, self.asks, self.seconds = served, list(asks), seconds
-        self._metrics = metrics
+        self._metrics, self._units = metrics, units
         self._streams: list[Stream] = []
         self._ended = False
         self._clock = asyncio.get_running_loop().time
@@ -120,7 +122,7 @@ class Answer:
             writing.done = True
         else:
             text = writing.add(event)
-            unit = _unit(ask, event) if ask.request.drafts else None
+            unit = _unit(ask, event) if self._units or ask.request.drafts else None
         finish = ask.finish if writing.done else None
         return Piece(number, text, first, writing.settled, unit, finish)
 

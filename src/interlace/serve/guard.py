@@ -59,6 +59,8 @@ class Noted:
 
         async def told(message: Message) -> None:
             nonlocal status
+            if message["type"].startswith("websocket"):
+                status = status or {"websocket.accept": 101, "websocket.close": 403}.get(message["type"], 0)
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)["X-Request-Id"] = number
@@ -81,7 +83,7 @@ class Noted:
         finally:
             fields = {
                 "id": number,
-                "method": scope.get("method", "WEBSOCKET"),
+                "method": scope.get("method", "GET"),
                 "path": scope["path"][:200],
                 "status": 499 if scope.get("interlace.left") else status,
                 "seconds": round(time.perf_counter() - began, 6),

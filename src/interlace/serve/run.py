@@ -101,6 +101,7 @@ def serve(
         config = uvicorn.Config(
             app, host, port, log_config=None, access_log=False, server_header=False, proxy_headers=False,
             lifespan="off", ws="websockets-sansio", timeout_graceful_shutdown=5, ws_max_size=limits.body_bytes,
+            ws_per_message_deflate=False,
         )  # fmt: skip
         socket = bound(config)
         Server(config, app.state.desk, drain_seconds).run([socket])
