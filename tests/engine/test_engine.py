@@ -256,7 +256,7 @@ def test_what_cannot_be_generated_is_refused_at_once() -> None:
         (Request((5,) * 100, 100), "exceed the model's 192 positions"),
         (Request((5,), 4, settings={"threshold": -1}), "threshold"),
         (Request((5,), 4, settings={"colour": 1}), "unknown setting 'colour'"),
-        (Request((5,), 4, system="acdit"), "acdit does not generate text, as"),
+        (Request((5,), 4, system="acdit"), "acdit does not; pass a system of text"),
         (Request((5,), 4, system="nothing"), "nothing"),
         (Request((5,), 2, constraint=regex("[0-9]{9}")), "needs at least"),
         (Request((5,), 4, bias={-1: 1.0}), "a bias is for a token outside of 0"),

@@ -171,7 +171,8 @@ class Engine:
 
         Raises ``SettingError`` for one that cannot be generated.
         """
-        model = self.model.by(request.system).with_(**request.settings)
+        model = self.model if request.system is None else self.model.under(request.system)
+        model = model.with_(**request.settings)
         parts = model.parts
         stop = model.checkpoint.stop_token_ids if request.stop is None else request.stop
         bias = tuple(sorted(request.bias.items()))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import BusyError, EngineError, InterlaceError
@@ -49,16 +51,16 @@ class Stream(AsyncIterator["Event"]):
             for item in items:
                 self._events.put_nowait(item)
 
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):  # whoever listened is gone, with the loop
             self._loop.call_soon_threadsafe(put)
 
 
 class Service:
     """Runs an engine in a thread, and hands every request its own events.
 
-    ``submit`` may be called from any coroutine and never waits for a forward: what it is given is looked at in the
-    caller's thread, and the engine takes it in before its next move. A constraint may take a while to be compiled; to
-    keep an event loop free, call ``prepare`` in a thread and submit what it returns.
+    ``submit`` and ``cancel`` may be called from any coroutine, or from a thread on behalf of one, and never wait for a
+    forward: what is submitted is looked at in the caller's thread, and the engine takes it in before its next move. A
+    constraint may take a while to be compiled: to keep an event loop free, submit it from a thread.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -76,8 +78,8 @@ class Service:
         """What can be seen of a request at once; raises ``SettingError`` for one that cannot be generated."""
         return self.engine.prepare(request)
 
-    def submit(self, request: Request | Prepared) -> Stream:
-        """Queue a request.
+    def submit(self, request: Request | Prepared, loop: asyncio.AbstractEventLoop | None = None) -> Stream:
+        """Queue a request; ``loop``: where its stream is read, the running one by default.
 
         Raises ``SettingError`` for one that cannot be generated, ``BusyError`` when too many are waiting.
         """
@@ -86,7 +88,7 @@ class Service:
         if len(self._live) >= self.engine.rows + self.engine.most:
             raise BusyError(f"{len(self._live)} requests are under way or waiting already; come again later")
         prepared = self.prepare(request) if not isinstance(request, Prepared) else request
-        stream = Stream(self, asyncio.get_running_loop())
+        stream = Stream(self, loop or asyncio.get_running_loop())
         self._live.add(stream)
         self._tell(stream, prepared)
         return stream
@@ -100,6 +102,11 @@ class Service:
     def stats(self) -> Stats:
         """Where the engine stood after its last move, with what waits to be taken in."""
         return self._stats
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests are being worked on."""
+        return self._thread.is_alive() and not self._closed
 
     @property
     def pending(self) -> int:
@@ -133,8 +140,9 @@ class Service:
             try:
                 outputs = self.engine.step()
             except Exception as error:  # whatever it is, callers must hear of it
-                cause = f"the engine failed ({type(error).__name__}: {error}); ask again"
-                self._fail(error if isinstance(error, InterlaceError) else EngineError(cause))
+                logging.getLogger(__name__).exception("the engine failed")
+                cause = f"the engine failed ({type(error).__name__}); ask again, and see the server's log"
+                self._fail(EngineError(cause))
                 for number in list(self._streams):
                     self.engine.cancel(number)
                 self._streams.clear()
