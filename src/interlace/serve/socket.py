@@ -108,10 +108,10 @@ class Session:
             log.exception("failed")
             code, reason = 1011, "the server failed"
         finally:
-            for task in (listener, obeyer, self._row):
-                if task is not None:
-                    task.cancel()
-            await asyncio.gather(*(t for t in (listener, obeyer, self._row) if t is not None), return_exceptions=True)
+            tasks = [task for task in (listener, obeyer, self._row) if task is not None]
+            for left in tasks:
+                left.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         if code and self.socket.application_state != WebSocketState.DISCONNECTED:
             with suppress(Exception):
                 await self.socket.close(code, reason.encode()[:120].decode("utf-8", "ignore"))
