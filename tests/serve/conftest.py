@@ -16,8 +16,7 @@ import torch
 
 from interlace.attention.positions import Rope
 from interlace.checkpoints import Checkpoint
-from interlace.engine import Engine, Failure, Request, Service
-from interlace.errors import BusyError
+from interlace.engine import Engine, Failure, Service
 from interlace.generation import Event
 from interlace.model import Model
 from interlace.nn import Transformer, TransformerConfig
@@ -163,14 +162,9 @@ class Held(Engine):
 
     def __init__(self, model: Model, pause: float = 0.0) -> None:
         super().__init__(model)
-        self.pause, self.full, self.broken = pause, False, False
+        self.pause, self.broken = pause, False
         self.open = threading.Event()
         self.open.set()
-
-    def add(self, request: Request) -> int:
-        if self.full:
-            raise BusyError("too many requests wait; come again later")
-        return super().add(request)
 
     def step(self) -> list[Event | Failure]:
         if self.busy:

@@ -152,12 +152,13 @@ def test_an_answer_that_takes_too_long(running: Run, twin: Model) -> None:
 
 def test_too_many_requests(running: Run, twin: Model) -> None:
     with running(twin) as server:
-        server.served.service.engine.full = True
+        engine = server.served.service.engine
+        engine.rows, engine.most = 0, 0
         full = server.post({})
         assert full.status_code == 429 and full.headers["retry-after"] == "1"
         assert full.json()["error"]["type"] == "rate_limit_error"
         assert server.post({"stream": True}).status_code == 429
-        server.served.service.engine.full = False
+        engine.rows, engine.most = 8, 8
         assert server.post({}).status_code == 200 and server.desk.active == 0
 
 

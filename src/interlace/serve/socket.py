@@ -110,9 +110,9 @@ class Session:
             log.exception("failed")
             code, reason = 1011, "the server failed"
         finally:
-            tasks = [listener, obeyer, *([self._row] if self._row is not None else [])]
-            for task in tasks:
-                task.cancel()
+            tasks = [task for task in (listener, obeyer, self._row) if task is not None]
+            for left in tasks:
+                left.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if code and self.socket.application_state != WebSocketState.DISCONNECTED:
             with suppress(Exception):
