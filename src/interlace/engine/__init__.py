@@ -1,6 +1,7 @@
 """Many requests at once: they share forwards, and each gives what it would give alone."""
 
-from .engine import Engine, Failure, Prepared, Stats
+from .engine import Engine, Failure, Stats
+from .preparing import Prepared
 from .request import Request
 from .service import Service, Stream
 

@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import BusyError, EngineError, InterlaceError
-from .engine import Engine, Failure, Prepared, Stats
+from .engine import Engine, Failure, Stats
+from .preparing import Prepared
 
 if TYPE_CHECKING:
     from ..generation import Event
