@@ -4,5 +4,6 @@ from .engine import Engine, Failure, Stats
 from .preparing import Prepared
 from .request import Request
 from .service import Service, Stream
+from .worker import Workers
 
-__all__ = ["Engine", "Failure", "Prepared", "Request", "Service", "Stats", "Stream"]
+__all__ = ["Engine", "Failure", "Prepared", "Request", "Service", "Stats", "Stream", "Workers"]

@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from ..errors import BusyError, EngineError, InterlaceError
-from .engine import Engine, Failure, Stats
+from ..errors import BusyError, EngineError
+from .driver import Driver, Found, ended
+from .engine import Engine, Stats
 from .preparing import Prepared
 
 if TYPE_CHECKING:
     from ..generation import Event
     from .request import Request
 
-__all__ = ["Service", "Stream"]
+__all__ = ["Canceller", "Service", "Stream", "drained"]
+
+
+class Canceller(Protocol):
+    """What a stream belongs to."""
+
+    def cancel(self, stream: Stream) -> None: ...
 
 
 class Stream(AsyncIterator["Event"]):
@@ -28,11 +34,9 @@ class Stream(AsyncIterator["Event"]):
     stream ends.
     """
 
-    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, service: Canceller, loop: asyncio.AbstractEventLoop) -> None:
         self._service, self._loop = service, loop
         self._events: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
-        self.number = -1
-        """Of the request in its engine, once it is there."""
 
     async def __anext__(self) -> Event:
         found = await self._events.get()
@@ -46,6 +50,10 @@ class Stream(AsyncIterator["Event"]):
 
     def cancel(self) -> None:
         self._service.cancel(self)
+
+    def _tell(self, one: Event | Exception) -> None:
+        """Hand out what was found."""
+        self._put(*([one, None] if not isinstance(one, Exception) and one.last else [one]))
 
     def _put(self, *items: Event | Exception | None) -> None:
         def put() -> None:
@@ -66,10 +74,8 @@ class Service:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._inbox: deque[tuple[Stream, Prepared | None]] = deque()
+        self._driver = Driver(engine, self._told)
         self._live: set[Stream] = set()
-        self._streams: dict[int, Stream] = {}
-        self._work = threading.Condition()
         self._stats = engine.stats()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -91,14 +97,14 @@ class Service:
         prepared = self.prepare(request) if not isinstance(request, Prepared) else request
         stream = Stream(self, loop or asyncio.get_running_loop())
         self._live.add(stream)
-        self._tell(stream, prepared)
+        self._driver.add(stream, prepared)
         return stream
 
     def cancel(self, stream: Stream) -> None:
         if stream in self._live:
             self._live.discard(stream)
             stream._put(None)
-            self._tell(stream, None)
+            self._driver.cancel(stream)
 
     def stats(self) -> Stats:
         """Where the engine stood after its last move, with what waits to be taken in."""
@@ -116,77 +122,45 @@ class Service:
 
     async def drain(self, seconds: float) -> bool:
         """Wait until nothing is left to do, at most so long; whether that came."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while self._live and loop.time() < end:
-            await asyncio.sleep(0.02)
-        return not self._live
+        return await drained(lambda: not self._live, seconds)
 
     def close(self) -> None:
         """Stop the thread; what is still under way fails."""
         self._closed = True
-        with self._work:
-            self._work.notify()
+        self._driver.close()
         self._thread.join()
         self._fail(EngineError("the engine was closed before the request had ended; ask again"))
-
-    def _tell(self, stream: Stream, prepared: Prepared | None) -> None:
-        self._inbox.append((stream, prepared))
-        with self._work:
-            self._work.notify()
 
     def _run(self) -> None:
         while not self._closed:
             try:
-                self._take()
-                outputs = self.engine.step()
+                self._driver.run()
             except Exception as error:  # whatever it is, callers must hear of it
                 logging.getLogger(__name__).exception("the engine failed")
                 cause = f"the engine failed ({type(error).__name__}); ask again, and see the server's log"
+                self._driver.forget()
                 self._fail(EngineError(cause))
-                for number in list(self._streams):
-                    self.engine.cancel(number)
-                self._streams.clear()
-                outputs = []
-            for one in outputs:
-                self._hand(one)
-            self._stats = self.engine.stats()
-            if not self.engine.busy:
-                with self._work:
-                    if not self._inbox and not self._closed:
-                        self._work.wait()
 
-    def _take(self) -> None:
-        """Take in what was submitted and cancelled since the last move."""
-        while self._inbox:
-            stream, prepared = self._inbox.popleft()
-            if prepared is None:
-                self.engine.cancel(stream.number)
-                self._streams.pop(stream.number, None)
-            elif stream in self._live:  # else it was cancelled before it began
-                try:
-                    stream.number = self.engine.add(prepared)
-                    self._streams[stream.number] = stream
-                except InterlaceError as error:
-                    self._live.discard(stream)
-                    stream._put(error)
-
-    def _hand(self, one: Event | Failure) -> None:
+    def _told(self, found: Found, stats: Stats) -> None:
         """Give what was found to whom it belongs."""
-        number = one.request if isinstance(one, Failure) else one.row
-        stream = self._streams.get(number)
-        if stream is None:
-            return
-        ended = isinstance(one, Failure) or one.last
-        if ended:
-            del self._streams[number]
-            self._live.discard(stream)
-        if isinstance(one, Failure):
-            stream._put(one.error)
-        else:
-            stream._put(*([one, None] if ended else [one]))
+        for stream, one in found:
+            assert isinstance(stream, Stream)
+            if stream in self._live:  # else it was cancelled meanwhile
+                stream._tell(one)
+                if ended(one):
+                    self._live.discard(stream)
+        self._stats = stats
 
     def _fail(self, error: Exception) -> None:
         for stream in list(self._live):
             stream._put(error)
         self._live.clear()
+
+
+async def drained(empty: Callable[[], bool], seconds: float) -> bool:
+    """Wait until it is so, at most so long; whether that came."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while not empty() and loop.time() < end:
+        await asyncio.sleep(0.02)
+    return empty()
