@@ -207,7 +207,7 @@ def test_a_server_does_not_wait_for_ever(running: Run, twin: Model) -> None:
         assert not server.thread.is_alive()
 
 
-def test_many_clients_at_once_hear_what_they_would_hear_alone(server: Any) -> None:
+def test_many_clients_hear_what_they_would_hear_alone_whoever_leaves(server: Any) -> None:
     bodies = [{"prompt": f"def f{i}(", "max_tokens": 5 + i, "temperature": 1.0, "seed": i} for i in range(16)]
     alone = [server.post(body).json()["choices"] for body in bodies]
     heard: dict[int, Any] = {}
@@ -215,12 +215,22 @@ def test_many_clients_at_once_hear_what_they_would_hear_alone(server: Any) -> No
     def go(number: int) -> None:
         heard[number] = server.post(bodies[number]).json()["choices"]
 
+    def leave(number: int) -> None:
+        body = json.dumps({"prompt": f"def g{number}(", "max_tokens": 100, "stream": bool(number % 2)}).encode()
+        with socket.create_connection(("127.0.0.1", server.port)) as line:
+            line.sendall(HEAD.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            if number % 2:
+                line.recv(200)
+
     threads = [threading.Thread(target=go, args=(number,)) for number in range(16)]
+    threads += [threading.Thread(target=leave, args=(number,)) for number in range(7)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert [heard[number] for number in range(16)] == alone
+    until(lambda: server.desk.active == 0 and server.served.service.stats().running == 0)
+    assert server.served.service.stats().slots_used == 0, "all memory is free again"
 
 
 def test_a_closed_service_is_not_ready(running: Run, twin: Model) -> None:
