@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +258,54 @@ def test_the_unpacking_of_the_reference_reads_a_unit() -> None:
     exec(compile(code, str(reference), "exec"), found)
     header, content = found["unpacked"](packed({"dtype": "int32", "shape": [2]}, struct.pack("<2i", 7, -1)))
     assert header["shape"] == [2] and content.tolist() == [7, -1]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x00\xff\xfe" * 50,
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\n\r\n",
+        b"GET " + b"/" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX-Request-Id: a\x00b\r\n\r\n",
+        b"GET /%00%ff%c0%ae/../..//etc/passwd?a=%ZZ#x HTTP/1.1\r\nHost: \xff\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        HEAD.encode() + b"Content-Length: -5\r\n\r\n",
+        HEAD.encode() + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
+        HEAD.encode() + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        HEAD.encode() + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+        HEAD.encode() + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{",
+        HEAD.encode() + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00",
+        HEAD.encode() + b"Expect: 100-continue\r\nContent-Length: 99999999999999\r\n\r\n",
+        b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+    ids=lambda said: repr(said[:40]),
+)
+def test_what_is_hardly_http_brings_nothing_down(server: Any, said: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        line.sendall(said)
+        line.shutdown(socket.SHUT_WR)
+        told = b""
+        with suppress(ConnectionResetError):
+            while part := line.recv(65536):
+                told += part
+    statuses = re.findall(rb"^HTTP/1.1 (\d+)", told, re.M)
+    assert all(status < b"500" for status in statuses), told
+    assert server.post({"max_tokens": 1}).status_code == 200 and server.desk.active == 0
+
+
+def test_lines_that_say_half_a_request_keep_nobody_out(server: Any) -> None:
+    lines = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(64)]
+    try:
+        for number, line in enumerate(lines):
+            line.sendall((HEAD + "Content-Length: 5000\r\n\r\n{")[: 3 * number].encode())
+        assert server.post({"max_tokens": 1}).status_code == 200
+    finally:
+        for line in lines:
+            line.close()
+    until(lambda: server.desk.active == 0)
