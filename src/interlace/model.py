@@ -17,6 +17,7 @@ from .errors import CheckpointError, SettingError
 from .generation import OPEN, Event, Result, collect, generate
 from .hardware import fast_bfloat16
 from .nn.skipping import without
+from .quantization import quantize as quantized
 from .systems import Parts, System, find, systems
 from .systems.system import CHECKPOINT, Settings, TextSettings
 from .training.suffix_first import suffix_first_order
@@ -230,6 +231,7 @@ def load(
     system: str | None = None,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device = "cpu",
+    quantize: str | None = None,
     **settings: Any,
 ) -> Model:
     """Load a model: a folder, a hub name, or one of the bundled models ``"base"`` and ``"twin"``.
@@ -237,7 +239,8 @@ def load(
     ``dtype`` defaults to that of the file, but to float32 for bfloat16 on a processor that has no instructions for it
     and would be several times slower. ``system`` defaults to the one that config.json names (with its settings; our own
     format does, and models of systems without one), or whose published format the checkpoint has (``ar`` for Llama and
-    Qwen). ``settings`` change the system's defaults.
+    Qwen). ``quantize``: "int8" stores linear layers in 8 bits (``interlace.quantization``). ``settings`` change the
+    system's defaults.
 
     Raises ``CheckpointError`` and ``SettingError``.
     """
@@ -245,6 +248,8 @@ def load(
     if dtype is None and next(checkpoint.network.parameters()).dtype == torch.bfloat16 and not fast_bfloat16(device):
         checkpoint.network.float()
     checkpoint.network.eval()
+    if quantize is not None:
+        quantized(checkpoint.network, quantize)
     chosen, defaults = system_of(checkpoint)
     if system and system != chosen.name:
         chosen = find(system)
