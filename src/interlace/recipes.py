@@ -24,7 +24,7 @@ from .training.batch import Rows
 from .training.loop import Probe, train
 from .training.settings import TrainSettings
 from .training.text import DataSettings, mixture, text_rows
-from .worlds.tokenizer import train_tokenizer
+from .worlds.tokenizer import SPECIAL_TOKENS, train_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -140,8 +140,11 @@ def _corpus(
     most = checkpoint.config.max_positions
     if data.length > most:
         raise SettingError(f"rows of {data.length} tokens exceed the model's {most} positions; lower length")
-    pad = checkpoint.stop_token_ids[0] if checkpoint.stop_token_ids else (checkpoint.pad_token_id or 0)
-    train_rows, held_out = (text_rows(data, tokenizer, split, multiple, seed, pad) for split in ("train", "heldout"))
+    named = next((token for token in (*checkpoint.stop_token_ids, checkpoint.pad_token_id) if token is not None), None)
+    end = None if tokenizer.token_to_id(SPECIAL_TOKENS[0]) is not None else named  # Llama's ends a text otherwise
+    train_rows, held_out = (
+        text_rows(data, tokenizer, split, multiple, seed, named or 0, end) for split in ("train", "heldout")
+    )
     return train_rows, held_out
 
 

@@ -38,7 +38,7 @@ from .training.policy import METHODS, PolicyLoss, Rollout, States, advantages
 from .training.settings import TrainSettings
 from .training.state import cannot_write, latest, write_text
 from .worlds.puzzle import Problem, Puzzle
-from .worlds.tokenizer import decode, encode
+from .worlds.tokenizer import decode, encode_prompt
 
 if TYPE_CHECKING:
     from .nn import Transformer
@@ -194,7 +194,7 @@ class Rollouts:
         first = iteration * s.num_prompts
         problems = [self.world.problem(first + i, "train", self.seed) for i in range(s.num_prompts)]
         asked = [problem.prompt for problem in problems for _ in range(s.num_generations)]
-        prompts = [encode(self.tokenizer, prompt) for prompt in asked]
+        prompts = [encode_prompt(self.tokenizer, prompt) for prompt in asked]
         # whole units, since the last one is denoised whole
         ends = [layout.units(len(prompt) + self.length) * layout.size for prompt in prompts]
         lengths = [end - len(prompt) for end, prompt in zip(ends, prompts, strict=True)]
@@ -305,7 +305,7 @@ def judge(
     problems: Sequence[Problem], seed: int = 0,
 ) -> tuple[list[float], list[Result]]:  # fmt: skip
     """What the answers of a network to some problems are worth, and the answers."""
-    prompts = [encode(tokenizer, problem.prompt) for problem in problems]
+    prompts = [encode_prompt(tokenizer, problem.prompt) for problem in problems]
     seeds = [_number(seed, row) for row in range(len(prompts))]
     events = generate(network, prompts, length, **parts.sampling, stop=stop, seed=seeds)
     found = collect(events, prompts, length, stop)
