@@ -21,7 +21,7 @@ from .quantization import quantize as quantized
 from .systems import Parts, System, find, systems
 from .systems.system import CHECKPOINT, Settings, TextSettings
 from .training.suffix_first import suffix_first_order
-from .worlds.tokenizer import encode
+from .worlds.tokenizer import encode, encode_prompt
 
 __all__ = ["BUNDLED", "Gap", "Model", "load", "locate", "naming", "of_format", "system_of"]
 
@@ -108,9 +108,16 @@ class Model:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; special tokens in it count as plain text."""
+        return encode(self._with_tokenizer(), text)
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Token ids of a text from its beginning: some tokenizers put a token there, as in transformers."""
+        return encode_prompt(self._with_tokenizer(), text)
+
+    def _with_tokenizer(self) -> Any:
         if self.tokenizer is None:
             raise SettingError("the checkpoint has no tokenizer.json; pass token ids, or add the tokenizer's files")
-        return encode(self.tokenizer, text)
+        return self.tokenizer
 
     def text(self, tokens: Tensor | Sequence[int]) -> str:
         """The text of token ids; tokens still open are shown as ``·``."""
@@ -128,13 +135,13 @@ class Model:
     def stream(
         self, prompts: Sequence[str | Sequence[int] | Tensor], length: int | Sequence[int], **options: Any
     ) -> Iterator[Event]:
-        """``interlace.generation.generate`` with this model's parts; prompts may be texts.
+        """``interlace.generation.generate`` with this model's parts; prompts may be texts (``encode_prompt``).
 
         ``options``: stop, seed, label, guide, drafts, fuse, details, memory, constraints. ``stop`` defaults to the
         checkpoint's. ``constraints``: for every row what its text must match (``constraints.regex``, ``json_schema``),
         or None.
         """
-        ids = [self.encode(p) if isinstance(p, str) else p for p in prompts]
+        ids = [self.encode_prompt(p) if isinstance(p, str) else p for p in prompts]
         options.setdefault("stop", self.checkpoint.stop_token_ids)
         if "constraints" in options:
             options["constraints"] = self._automata(options["constraints"])
@@ -144,7 +151,7 @@ class Model:
         self, prompts: Sequence[str | Sequence[int] | Tensor], length: int | Sequence[int], **options: Any
     ) -> list[Result]:
         """Generate behind every prompt and return the finished rows."""
-        ids = [self.encode(p) if isinstance(p, str) else p for p in prompts]
+        ids = [self.encode_prompt(p) if isinstance(p, str) else p for p in prompts]
         options.setdefault("stop", self.checkpoint.stop_token_ids)
         return collect(self.stream(ids, length, **options), ids, length, options["stop"])
 
@@ -204,7 +211,7 @@ class Model:
 
         Raises ``SettingError`` when the system cannot infill (next token).
         """
-        before = self.encode(prefix) if isinstance(prefix, str) else list(prefix)
+        before = self.encode_prompt(prefix) if isinstance(prefix, str) else list(prefix)
         after = self.encode(suffix) if isinstance(suffix, str) else list(suffix)
         options |= {"stop": (), "constraints": [constraint]}
         gap = self.gap(before, after, length)
