@@ -219,6 +219,9 @@ async function answer(kind) {
     return follow(lane, body, signal, tokens);
   });
   player.begin();
+  if ($("lanes").getBoundingClientRect().top > innerHeight * 0.6) {
+    $("lanes").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+  }
   rescale(tokens);
   say(`${running.map(lane => lane.model.id).join(" and ")} at work`);
   const ends = await Promise.allSettled(works);

@@ -45,6 +45,11 @@ export class Text {
     this.root.scrollTop = before ? this.root.scrollHeight : 0;
   }
 
+  // Draw every unit anew, next time.
+  forget() {
+    this.shown.clear();
+  }
+
   _span(name) {
     const span = document.createElement("span");
     span.className = name;
@@ -65,7 +70,7 @@ export class Text {
       this.shown.delete(index);
     }
     for (const [index, frame] of last) {
-      if (this.shown.get(index) === frame && !run.done) continue;
+      if (this.shown.get(index) === frame) continue;
       this._unit(index, frame, flash);
       this.shown.set(index, frame);
     }
