@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,9 +22,17 @@ from .systems.system import CHECKPOINT, Settings, TextSettings
 from .training.suffix_first import suffix_first_order
 from .worlds.tokenizer import encode
 
-__all__ = ["BUNDLED", "Model", "load", "locate", "naming", "of_format", "system_of"]
+__all__ = ["BUNDLED", "Gap", "Model", "load", "locate", "naming", "of_format", "system_of"]
 
 BUNDLED = Path(__file__).parent / "models"
+
+
+class Gap(NamedTuple):
+    """A row with open tokens from ``start`` on. places: the positions of its tokens, if they are not in order."""
+
+    row: list[int]
+    start: int
+    places: Tensor | None = None
 
 
 @dataclass
@@ -57,6 +65,19 @@ class Model:
         if changes.get("block_size") is not None:
             self._check(settings.block_size)
         return replace(self, settings=settings)
+
+    def under(self, system: str) -> Model:
+        """The same weights decoded as another system, with its defaults and what the checkpoint says of them.
+
+        Raises ``SettingError`` for a system that is not known, is none of text, or needs a mask token that is not
+        there.
+        """
+        if system == self.system.name:
+            return self
+        chosen, who = find(system), self.checkpoint.source or "the model"
+        if isinstance(self.settings, TextSettings) and not isinstance(chosen.settings, TextSettings):
+            raise SettingError(f"{who} generates text, {chosen.name} does not; pass a system of text")
+        return _decoded(self.checkpoint, chosen, chosen.settings, who)
 
     def _check(self, block_size: int) -> None:
         """Whether the model can be decoded by such blocks."""
@@ -151,6 +172,22 @@ class Model:
         """Whether the model was trained on documents read suffix first, and so knows both sides of a gap."""
         return bool(self.checkpoint.extra.get("config", {}).get("suffix_first"))
 
+    def gap(self, before: Sequence[int], after: Sequence[int], length: int) -> Gap:
+        """A row in which ``length`` tokens between two texts are open, in the order in which the model reads it.
+
+        A model trained suffix first reads suffix, prefix, gap, each token at its true position; up to block_size - 1
+        tokens at the far end of the suffix (or of a prefix that has no suffix) are left out so that blocks come out
+        whole. Other models keep the order of the text, and see of the suffix what lies in the gap's last block.
+        """
+        open = [OPEN] * length
+        spare = (len(before) + length + len(after)) % self.parts.layout.size
+        if not self.reads_suffix_first or spare > len(before) + len(after):
+            return Gap([*before, *open, *after], len(before))
+        near = after[: max(0, len(after) - spare)]
+        context = before[max(0, spare - len(after)) :]
+        places = suffix_first_order(len(context), length, len(near))
+        return Gap([*near, *context, *open], len(near) + len(context), places)
+
     def infill(
         self,
         prefix: str | Sequence[int],
@@ -164,27 +201,14 @@ class Model:
         With ``details`` the log-probabilities and the order of reveal are those of the gap. Under a constraint the
         whole gap is a text that matches.
 
-        A model trained suffix first reads suffix, prefix, gap, each token at its true position; up to block_size - 1
-        tokens at the far end of the suffix (or of a prefix that has no suffix) are left out so that blocks come out
-        whole. Other models keep the order of the text, and see of the suffix what lies in the gap's last block.
-
         Raises ``SettingError`` when the system cannot infill (next token).
         """
         before = self.encode(prefix) if isinstance(prefix, str) else list(prefix)
         after = self.encode(suffix) if isinstance(suffix, str) else list(suffix)
         options |= {"stop": (), "constraints": [constraint]}
-        gap = [OPEN] * length
-        spare = (len(before) + length + len(after)) % self.parts.layout.size
-        if self.reads_suffix_first and spare <= len(before) + len(after):
-            near = after[: max(0, len(after) - spare)]
-            context = before[max(0, spare - len(after)) :]
-            places = suffix_first_order(len(context), length, len(near))
-            row, start = [*near, *context, *gap], len(near) + len(context)
-            stream = self.stream([row], 0, places=[places], **options)
-        else:
-            row, start = [*before, *gap, *after], len(before)
-            stream = self.stream([row], 0, **options)
-        filled = collect(stream, [row], 0, starts=[start])[0]
+        gap = self.gap(before, after, length)
+        places = None if gap.places is None else [gap.places]
+        filled = collect(self.stream([gap.row], 0, places=places, **options), [gap.row], 0, starts=[gap.start])[0]
         content = filled.content[:length]
         log_prob, order = (None if detail is None else detail[:length] for detail in (filled.log_prob, filled.order))
         whole = torch.tensor([*before, *content.tolist(), *after])
@@ -225,6 +249,11 @@ def load(
     if system and system != chosen.name:
         chosen = find(system)
         defaults = chosen.settings
+    return _decoded(checkpoint, chosen, defaults, path).with_(**settings)
+
+
+def _decoded(checkpoint: Checkpoint, chosen: System, defaults: Settings, path: str | Path) -> Model:
+    """A checkpoint under a system, whose settings take what the checkpoint says of them."""
     if isinstance(defaults, TextSettings) and checkpoint.config.features:
         raise SettingError(
             f"{path} does not generate text, as {chosen.name} does; pass a model of text, or leave the system out"
@@ -238,7 +267,7 @@ def load(
         defaults = defaults.read(
             mask_id=checkpoint.mask_token_id, block_size=checkpoint.block_size, eos_ids=checkpoint.stop_token_ids
         )
-    return Model(checkpoint, chosen, defaults).with_(**settings)
+    return Model(checkpoint, chosen, defaults)
 
 
 def system_of(checkpoint: Checkpoint) -> tuple[System, Settings]:

@@ -8,7 +8,7 @@ from .command import COMMANDS, app
 
 __all__ = ["COMMANDS", "app", "main"]
 
-_USE, _TRAIN = "quickstart generate infill sample convert", "train adapt reinforce continuing train_clips"
+_USE, _TRAIN = "quickstart generate infill serve sample convert", "train adapt reinforce continuing train_clips"
 _LOOK = "evaluate compare reproduce layers show systems inspect"
 for _name in f"{_USE} {_TRAIN} {_LOOK}".split():
     import_module(f".{_name}", __name__)

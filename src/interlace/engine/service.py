@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..errors import EngineError
@@ -42,42 +43,62 @@ class Stream(AsyncIterator["Event"]):
         self._service.cancel(self)
 
     def _put(self, item: Event | Exception | None) -> None:
-        self._loop.call_soon_threadsafe(self._events.put_nowait, item)
+        with suppress(RuntimeError):  # whoever listened is gone, with the loop
+            self._loop.call_soon_threadsafe(self._events.put_nowait, item)
 
 
 class Service:
     """Runs an engine in a thread, and hands every request its own events.
 
-    ``submit`` and ``cancel`` may be called from any coroutine. Raises what ``Engine.add`` raises, at once.
+    ``submit`` and ``cancel`` may be called from any coroutine, or from a thread on behalf of one (they wait for the end
+    of a move, at most). Raises what ``Engine.add`` raises, at once.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._streams: dict[int, Stream] = {}
         self._lock, self._work = threading.RLock(), threading.Condition()
+        self._asking = 0  # callers who wait for the end of a move
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def submit(self, request: Request) -> Stream:
+    @property
+    def alive(self) -> bool:
+        """Whether requests are being worked on."""
+        return self._thread.is_alive() and not self._closed
+
+    @contextmanager
+    def _between(self) -> Iterator[None]:
+        """Between two moves: the engine waits for those who ask, or else its loop would hardly ever let them in."""
+        with self._work:
+            self._asking += 1
+        try:
+            with self._lock:
+                yield
+        finally:
+            with self._work:
+                self._asking -= 1
+                self._work.notify_all()
+
+    def submit(self, request: Request, loop: asyncio.AbstractEventLoop | None = None) -> Stream:
+        """``loop``: where the stream is read; default: the running one."""
         if self._closed:
             raise EngineError("the engine is closed; start the server again")
-        stream = Stream(self, asyncio.get_running_loop())
-        with self._lock:
+        stream = Stream(self, loop or asyncio.get_running_loop())
+        with self._between():
             stream.number = self.engine.add(request)
             self._streams[stream.number] = stream
-        with self._work:
-            self._work.notify()
         return stream
 
     def cancel(self, stream: Stream) -> None:
-        with self._lock:
+        with self._between():
             if self._streams.pop(stream.number, None) is not None:
                 self.engine.cancel(stream.number)
                 stream._put(None)
 
     def stats(self) -> Stats:
-        with self._lock:
+        with self._between():
             return self.engine.stats()
 
     async def drain(self, seconds: float) -> bool:
@@ -114,8 +135,7 @@ class Service:
                             stream._put(None)
                     if isinstance(one, Failure) or one.last:
                         del self._streams[number]
-                idle = not self.engine.busy
-            if idle:
-                with self._work:
-                    if not self.engine.busy and not self._closed:
-                        self._work.wait(0.5)
+            with self._work:
+                self._work.wait_for(lambda: not self._asking)
+                if not self.engine.busy and not self._closed:
+                    self._work.wait(0.5)

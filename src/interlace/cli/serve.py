@@ -1,0 +1,114 @@
+"""interlace serve"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ..errors import SettingError
+from .command import Setting, command
+from .console import say
+from .models import OPENING, open_text_model
+from .settings import DECODING
+
+
+@command(
+    Setting(
+        "models",
+        list[str],
+        "models to serve: folders, Hugging Face names or bundled models; NAME=PATH names one",
+        shown="twin base",
+        place=True,
+        file=False,
+    ),
+    Setting("host", str, "address to listen on; 0.0.0.0 is every one of this machine's", "127.0.0.1", panel="Server"),
+    Setting("port", int, "port to listen on; 0 takes a free one", 8000, panel="Server"),
+    Setting(
+        "api_key",
+        list[str],
+        "clients must show this key; may be repeated",
+        shown="$INTERLACE_API_KEY, or none",
+        panel="Server",
+        file=False,
+    ),
+    Setting("cors_origin", list[str], "pages of this origin may ask, e.g. https://example.org; may be repeated",
+            panel="Server"),
+    Setting("max_body_bytes", int, "longer bodies are refused", 1 << 20, panel="Server"),
+    Setting("body_seconds", float, "slower bodies are refused", 30.0, panel="Server"),
+    Setting("request_seconds", float, "an answer that takes longer is ended", 600.0, panel="Server"),
+    Setting("drain_seconds", float, "on SIGTERM, answers under way may take so long", 30.0, panel="Server"),
+    Setting("chat_template", str, "auto: the model's own, or else the turns' texts alone; none: no conversations", "auto",
+            panel="Server"),
+    Setting("metrics_prefix", str, "of the names in /metrics; vllm: as dashboards of vLLM have them", "interlace",
+            panel="Server"),
+    Setting("log_level", str, "what is logged to stderr, as lines of JSON: debug, info, warning, error", "info",
+            panel="Server"),
+    *DECODING,
+    *OPENING,
+    panel="Use",
+    config=True,
+    json=False,
+)  # fmt: skip
+def serve(
+    models: list[str] | None,
+    host: str,
+    port: int,
+    api_key: list[str] | None,
+    cors_origin: list[str] | None,
+    max_body_bytes: int,
+    body_seconds: float,
+    request_seconds: float,
+    drain_seconds: float,
+    chat_template: str,
+    metrics_prefix: str,
+    log_level: str,
+    system: str | None,
+    dtype: str | None,
+    device: str | None,
+    **decoding: Any,
+) -> None:
+    """Serve models over HTTP, as OpenAI's API: completions, chats, streams.
+
+    POST /v1/completions and /v1/chat/completions, GET /v1/models, the WebSocket
+    /v1/stream, /health, /ready and /metrics. Requests share forwards. Without
+    a model, the bundled twin and base are served.
+
+    [bold]Examples[/bold]
+      interlace serve
+      interlace serve runs/twin --port 8080
+      interlace serve small=runs/small large=runs/large --api-key secret
+      interlace serve twin --threshold 0.8 --host 0.0.0.0
+
+    Settings of the decoding are the defaults of all models; a request may change
+    them. SIGTERM lets answers under way end.
+    """
+    if log_level not in ("debug", "info", "warning", "error"):
+        raise SettingError(f"--log-level is {log_level!r}; pass debug, info, warning or error")
+    if chat_template not in ("auto", "none"):
+        raise SettingError(f"--chat-template is {chat_template!r}; pass auto or none")
+    if max_body_bytes < 1 or min(body_seconds, request_seconds) <= 0 or drain_seconds < 0 or not 0 <= port < 65536:
+        raise SettingError("--max-body-bytes, --body-seconds and --request-seconds are positive, --port below 65536")
+    if not metrics_prefix.isidentifier():
+        raise SettingError(f"--metrics-prefix is {metrics_prefix!r}; pass a word of letters, digits and _")
+    try:
+        from ..serve.desk import Limits
+        from ..serve.run import named
+        from ..serve.run import serve as run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "interlace":
+            raise
+        raise SettingError(f"serving needs {error.name}, which is not installed; pip install 'interlace[serve]'") from None
+    keys = api_key or [key for key in [os.environ.get("INTERLACE_API_KEY")] if key]
+    if not all(key.strip() == key and key for key in keys):
+        raise SettingError("--api-key is empty or begins or ends with a space; pass a word")
+    if host not in ("127.0.0.1", "localhost", "::1") and not keys:
+        say(f"warning: everybody who reaches {host}:{port} may ask; pass --api-key")
+    limits = Limits(
+        tuple(keys), tuple(cors_origin or ()), max_body_bytes, body_seconds, request_seconds, metrics_prefix
+    )
+    opened = [
+        (name, open_text_model(path, system, dtype, device, decoding))
+        for name, path in map(named, models or ["twin", "base"])
+    ]
+    say(f"serving {', '.join(name for name, _ in opened)} on http://{host}:{port}")
+    run(opened, host, port, limits, drain_seconds, chat_template, log_level)

@@ -1,0 +1,175 @@
+"""Rows under way: what becomes final of them, piece by piece, in whichever order it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InterlaceError
+from ..generation import OPEN
+from .wire import Refused, refusal
+
+if TYPE_CHECKING:
+    from ..engine import Stream
+    from ..generation import Event
+    from .asking import Ask
+    from .metrics import Metrics
+    from .served import Served
+
+__all__ = ["Answer", "Piece"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What an event adds to a row. text: what is final now; first, last: the tokens whose text that is. unit: the unit
+    as it stands (with ``drafts``). finish: why the row has ended, if it has."""
+
+    choice: int
+    text: str
+    first: int
+    last: int
+    unit: dict[str, Any] | None
+    finish: str | None
+
+
+class Answer:
+    """The rows of one request. ``begin`` hands them to the engine, ``pieces`` yields what they become, ``end`` forgets
+    them (again and again, if need be)."""
+
+    def __init__(self, served: Served, asks: Sequence[Ask], seconds: float, metrics: Metrics) -> None:
+        self.served, self.asks, self.seconds = served, list(asks), seconds
+        self._metrics = metrics
+        self._streams: list[Stream] = []
+        self._clock = asyncio.get_running_loop().time
+        self._began = self._clock()
+
+    async def begin(self) -> None:
+        """``Refused`` for what cannot be generated, and when too many wait; then nothing has begun."""
+        loop = asyncio.get_running_loop()
+
+        def submit() -> None:
+            for ask in self.asks:
+                self._streams.append(self.served.service.submit(ask.request, loop))
+
+        try:
+            await asyncio.shield(asyncio.ensure_future(asyncio.to_thread(submit)))
+        except asyncio.CancelledError:
+            self.end()
+            raise
+        except InterlaceError as error:
+            self.end()
+            raise refusal(error, _field(error)) from None
+        self._metrics.began(self.served.name, [len(ask.prompt.ids) for ask in self.asks])
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """Everything, until all rows have ended. Raises ``Refused`` for what goes wrong on the way."""
+        queue: asyncio.Queue[tuple[int, Event | Exception | None]] = asyncio.Queue(64)
+        readers = [asyncio.create_task(_read(number, one, queue)) for number, one in enumerate(self._streams)]
+        left, last = set(range(len(readers))), dict.fromkeys(range(len(readers)), self._began)
+        try:
+            while left:
+                try:
+                    async with asyncio.timeout_at(self._began + self.seconds):
+                        number, found = await queue.get()
+                except TimeoutError:
+                    raise Refused(
+                        f"the answer has not ended after {self.seconds:g} s, the server's limit; ask for fewer tokens",
+                        code="timeout",
+                        status=504,
+                    ) from None
+                if number not in left:
+                    continue
+                if isinstance(found, InterlaceError):
+                    raise refusal(found)
+                if isinstance(found, Exception):
+                    raise found
+                ask = self.asks[number]
+                before = len(ask.writing.tokens)
+                piece = self._piece(number, found)
+                fresh = len(ask.writing.tokens) - before
+                if fresh > 0:
+                    now = self._clock()
+                    self._metrics.wrote(self.served.name, fresh, now - last[number], before == 0)
+                    last[number] = now
+                if piece.finish is not None:
+                    left.discard(number)
+                    if found is not None and not found.last:
+                        _cancel([self._streams[number]])
+                    self._metrics.finished(self.served.name, piece.finish, ask.writing, self._clock() - self._began)
+                yield piece
+        except BaseException:
+            for number in left:
+                self._metrics.finished(
+                    self.served.name, "abort", self.asks[number].writing, self._clock() - self._began
+                )
+            raise
+        finally:
+            for reader in readers:
+                reader.cancel()
+            self.end()
+
+    def _piece(self, number: int, event: Event | None) -> Piece:
+        ask = self.asks[number]
+        writing, text, unit = ask.writing, "", None
+        first = writing.settled
+        if event is None:
+            writing.done = True
+        else:
+            text = writing.add(event)
+            unit = _unit(ask, event) if ask.request.drafts else None
+        finish = None if not writing.done else "stop" if writing.stopped else "length"
+        return Piece(number, text, first, writing.settled, unit, finish)
+
+    def end(self) -> None:
+        """Whatever is still under way leaves the engine before its next move."""
+        streams, self._streams = self._streams, []
+        if streams:
+            _cancel(streams)
+
+
+def _cancel(streams: Sequence[Stream]) -> None:
+    """Without waiting for the end of a move."""
+    asyncio.get_running_loop().run_in_executor(None, lambda: [one.cancel() for one in streams])
+
+
+async def _read(number: int, stream: Stream, queue: asyncio.Queue[tuple[int, Event | Exception | None]]) -> None:
+    try:
+        async for event in stream:
+            await queue.put((number, event))
+        await queue.put((number, None))
+    except Exception as error:
+        await queue.put((number, error))
+
+
+def _unit(ask: Ask, event: Event) -> dict[str, Any]:
+    """A unit as it stands, without what of it was given. A token that is still masked has no id."""
+    skip, writing = max(0, ask.start - event.start), ask.writing
+    end = None if writing.end is None else max(skip, writing.end - event.start)
+    ids = event.content.tolist()[skip:end]
+    log_prob = [None] * len(ids) if event.log_prob is None else event.log_prob.tolist()[skip:end]
+    order = [-1] * len(ids) if event.order is None else event.order.tolist()[skip:end]
+    decode = writing.tokenizer.decode
+    return {
+        "index": event.unit,
+        "start": event.start + skip,
+        "clean": event.clean,
+        "level": round(float(event.level), 6),
+        "forwards": event.forwards,
+        "tokens": [
+            {
+                "id": None if token == OPEN else token,
+                "text": "" if token == OPEN else decode([token], skip_special_tokens=False),
+                "logprob": None if token == OPEN or at < 0 or one is None else max(float(one), -9999.0),
+                "order": None if token == OPEN or at < 0 else at,
+            }
+            for token, one, at in zip(ids, log_prob, order, strict=True)
+        ],
+    }
+
+
+def _field(error: InterlaceError) -> str | None:
+    """Which field a request was refused for, as far as the engine's words tell."""
+    words = {"infill": "suffix", "schema": "response_format", "JSON object": "response_format", "pattern": "regex"}
+    return next((field for word, field in words.items() if word in str(error)), None)

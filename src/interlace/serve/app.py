@@ -1,0 +1,75 @@
+"""The application: its routes, and what stands before them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .. import __version__
+from . import completions
+from .desk import Desk, Limits
+from .documents import described
+from .guard import Keys, Noted
+from .served import Served
+from .sse import Json
+from .wire import Refused
+
+__all__ = ["make_app"]
+
+
+def make_app(models: Sequence[Served], limits: Limits | None = None) -> FastAPI:
+    """An ASGI application that serves these models; ``app.state.desk`` is its ``Desk``."""
+    desk = Desk({served.name: served for served in models}, limits or Limits())
+    app = FastAPI(title="interlace", version=__version__, docs_url=None, redoc_url=None)
+    app.state.desk = desk
+    app.include_router(completions.routes(desk))
+
+    @app.get("/v1/models", **described("The models that are served, and the settings of their decoding"))
+    async def models_() -> Response:
+        return Json({"object": "list", "data": [one.card(desk.created) for one in desk.models.values()]})
+
+    @app.get("/v1/models/{name:path}", **described("One of the models"))
+    async def model(name: str) -> Response:
+        return Json(desk.served(name).card(desk.created))
+
+    @app.get("/health", **described("Whether the server runs"))
+    async def health() -> Response:
+        return Json({"status": "ok"})
+
+    @app.get("/ready", **described("Whether the server takes requests"))
+    async def ready() -> Response:
+        word = "ready" if desk.ready else "draining" if desk.draining else "failed"
+        return Json({"status": word}, 200 if desk.ready else 503)
+
+    @app.get("/metrics", **described("Metrics in Prometheus' text"))
+    async def metrics() -> Response:
+        return Response(await run_in_threadpool(desk.metrics.text), media_type="text/plain; version=0.0.4")
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Refused)
+        return Json(error.body, error.status, error.headers)
+
+    async def missing(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        words = {404: "there is nothing here", 405: "this path does not take this method"}
+        told = Refused(words.get(error.status_code, str(error.detail)), status=error.status_code)
+        return Json(told.body, error.status_code, error.headers)
+
+    app.add_exception_handler(Refused, refused)
+    app.add_exception_handler(HTTPException, missing)
+    # the last one added is the first one passed
+    if desk.limits.keys:
+        app.add_middleware(Keys, keys=desk.limits.keys)
+    if desk.limits.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(desk.limits.origins), allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-Id"], expose_headers=["X-Request-Id", "Retry-After"],
+        )  # fmt: skip
+    app.add_middleware(Noted)
+    return app

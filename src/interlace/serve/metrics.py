@@ -1,0 +1,115 @@
+"""Metrics in Prometheus' text, under the names that dashboards of vLLM know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from ..engine import Stats
+    from ..writing import Writing
+    from .served import Served
+
+__all__ = ["Metrics"]
+
+SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0)
+LONG = (0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
+PER_FORWARD = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 16.0, 32.0)
+OF_ENGINE = (
+    ("num_requests_running", "gauge", "requests that share the forwards now", lambda s: s.running),
+    ("num_requests_waiting", "gauge", "requests that wait for memory", lambda s: s.waiting),
+    ("kv_cache_usage_perc", "gauge", "share of the memory in use, 0 to 1", lambda s: s.slots_used / max(1, s.slots)),
+    ("prefix_cache_queries", "counter", "prompt tokens looked up in memory", lambda s: s.prompt_tokens),
+    ("prefix_cache_hits", "counter", "prompt tokens found in memory", lambda s: s.cached_tokens),
+    ("num_preemptions", "counter", "rows that gave their memory back for a while", lambda s: s.preemptions),
+    ("forwards", "counter", "network calls", lambda s: s.forwards),
+    ("moves", "counter", "moves of the engine", lambda s: s.moves),
+    ("row_moves", "counter", "moves of single rows", lambda s: s.row_moves),
+    ("blocks", "counter", "units that became clean", lambda s: s.units),
+    ("tokens_per_forward", "gauge", "new tokens per move of a row, since the start", lambda s: _ratio(s.tokens, s.row_moves)),
+    ("moves_per_block", "gauge", "moves of a row per unit that became clean, since the start", lambda s: _ratio(s.row_moves, s.units)),
+)  # fmt: skip
+"""What is read off ``Stats``: (name, kind, meaning, value)."""
+
+
+def _ratio(one: int, other: int) -> float:
+    return one / other if other else 0.0
+
+
+class Metrics:
+    """What requests have done, and where the engines stand. ``prefix``: what stands before every name, and a colon."""
+
+    def __init__(self, models: Sequence[Served], prefix: str = "interlace") -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def histogram(name: str, about: str, buckets: Sequence[float]) -> Histogram:
+            return Histogram(f"{prefix}:{name}", about, ["model_name"], buckets=buckets, registry=registry)
+
+        def counter(name: str, about: str, *labels: str) -> Counter:
+            return Counter(f"{prefix}:{name}", about, ["model_name", *labels], registry=registry)
+
+        self._prompt = counter("prompt_tokens", "tokens of prompts")
+        self._tokens = counter("generation_tokens", "new tokens")
+        self._success = counter("request_success", "answers, by why they ended", "finished_reason")
+        self._first = histogram("time_to_first_token_seconds", "until the first tokens of an answer", SHORT + LONG[11:])
+        self._between = histogram("inter_token_latency_seconds", "per token, from one unit to the next", SHORT)
+        self._unit = histogram("inter_unit_latency_seconds", "from one unit to the next", SHORT)
+        self._whole = histogram("e2e_request_latency_seconds", "of whole answers", LONG)
+        self._prompts = histogram("request_prompt_tokens", "tokens of a prompt", COUNTS)
+        self._lengths = histogram("request_generation_tokens", "new tokens of an answer", COUNTS)
+        self._speed = histogram("request_tokens_per_forward", "new tokens of an answer per forward", PER_FORWARD)
+        registry.register(_Engines(models, prefix))
+        for served in models:
+            for one in (self._prompt, self._tokens):
+                one.labels(served.name)
+            for reason in ("stop", "length", "abort"):
+                self._success.labels(served.name, reason)
+
+    def text(self) -> bytes:
+        """The page. Waits for the end of a move."""
+        return generate_latest(self.registry)
+
+    def began(self, name: str, prompts: Sequence[int]) -> None:
+        for tokens in prompts:
+            self._prompt.labels(name).inc(tokens)
+            self._prompts.labels(name).observe(tokens)
+
+    def wrote(self, name: str, tokens: int, seconds: float, first: bool) -> None:
+        self._tokens.labels(name).inc(tokens)
+        if first:
+            self._first.labels(name).observe(seconds)
+            return
+        self._unit.labels(name).observe(seconds)
+        for _ in range(tokens):
+            self._between.labels(name).observe(seconds / tokens)
+
+    def finished(self, name: str, reason: str, writing: Writing, seconds: float) -> None:
+        self._success.labels(name, reason).inc()
+        self._whole.labels(name).observe(seconds)
+        self._lengths.labels(name).observe(len(writing.tokens))
+        if writing.forwards:
+            self._speed.labels(name).observe(len(writing.tokens) / writing.forwards)
+
+
+class _Engines(Collector):
+    """Where the engines stand when the page is read."""
+
+    def __init__(self, models: Sequence[Served], prefix: str) -> None:
+        self._models, self._prefix = models, prefix
+
+    def collect(self) -> Iterable[Metric]:
+        stats: dict[str, Stats] = {served.name: served.service.stats() for served in self._models}
+        for name, kind, about, value in OF_ENGINE:
+            family = GaugeMetricFamily if kind == "gauge" else CounterMetricFamily
+            found = family(f"{self._prefix}:{name}", about, labels=["model_name"])
+            for model, one in stats.items():
+                found.add_metric([model], value(one))
+            yield found
+
+    def describe(self) -> Iterable[Metric]:
+        return ()

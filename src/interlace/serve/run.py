@@ -1,0 +1,137 @@
+"""The server process: models opened, the application run, and stopped without losing an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from ..engine import Engine, Service
+from ..errors import SettingError
+from .app import make_app
+from .desk import Desk, Limits
+from .guard import Lines
+from .served import Served
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+__all__ = ["Server", "logged", "named", "serve"]
+
+log = logging.getLogger("interlace.serve")
+
+
+class Server(uvicorn.Server):
+    """Stops in order: at the first SIGTERM or SIGINT nothing new is taken (/ready says so) and what is under way may
+    end, for ``seconds``; at a second one the server stops at once."""
+
+    def __init__(self, config: uvicorn.Config, desk: Desk, seconds: float) -> None:
+        super().__init__(config)
+        self.desk, self.seconds = desk, seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: Any = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        for socket in self.servers[0].sockets if self.servers else ():
+            host, port = socket.getsockname()[:2]
+            log.info("serving", extra={"fields": {"url": f"http://{host}:{port}", "models": [*self.desk.models]}})
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.desk.draining or self._loop is None:
+            self.should_exit = self.force_exit = True
+            return
+        self.desk.draining = True
+        self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        self._drain = asyncio.create_task(self.drain())
+
+    async def drain(self) -> None:
+        """Wait for the answers under way, then stop."""
+        end = asyncio.get_running_loop().time() + self.seconds
+        log.info("draining", extra={"fields": {"active": self.desk.active, "seconds": self.seconds}})
+        while self.desk.active and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.05)
+        log.info("stopping", extra={"fields": {"active": self.desk.active}})
+        for served in self.desk.models.values() if self.desk.active else ():
+            await asyncio.to_thread(served.service.close)  # what is still under way hears an error
+        self.should_exit = True
+
+
+def named(given: str) -> tuple[str, str]:
+    """The name under which a model is served, and where it is: ``NAME=PATH``, or a path with the name at its end.
+
+    >>> named("small=models/twin"), named("./models/twin"), named("Qwen/Qwen3-0.6B")
+    (('small', 'models/twin'), ('twin', './models/twin'), ('Qwen/Qwen3-0.6B', 'Qwen/Qwen3-0.6B'))
+    """
+    name, equals, path = given.partition("=")
+    if equals and name and path and "/" not in name:
+        return name, path
+    here = Path(given)
+    hub = given.count("/") == 1 and not here.exists() and not given.endswith("/") and given[0] not in "./~"
+    return given if hub else here.name or given, given
+
+
+def serve(
+    models: Sequence[tuple[str, Model]],
+    host: str,
+    port: int,
+    limits: Limits,
+    drain_seconds: float = 30.0,
+    template: str | None = None,
+    level: str = "info",
+) -> None:
+    """Serve until told to stop. Raises ``SettingError`` for a place that cannot be listened on."""
+    logged(level)
+    served = []
+    try:
+        for name, model in models:
+            if any(name == one.name for one in served):
+                raise SettingError(f"two models are called {name}; name one of them: NAME=PATH")
+            served.append(Served(name, model, Service(Engine(model)), "none" if template == "none" else "plain"))
+        app = make_app(served, limits)
+        config = uvicorn.Config(
+            app, host, port, log_config=None, access_log=False, server_header=False, proxy_headers=False,
+            lifespan="off", ws="websockets-sansio", timeout_graceful_shutdown=5, ws_max_size=limits.body_bytes,
+        )  # fmt: skip
+        socket = bound(config)
+        Server(config, app.state.desk, drain_seconds).run([socket])
+    finally:
+        for one in served:
+            if one.service.alive:
+                one.service.close()
+
+
+def bound(config: uvicorn.Config) -> Any:
+    """A socket that listens; ``SettingError`` where that cannot be."""
+    import socket
+
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((config.host, config.port))
+    except (OSError, OverflowError) as error:
+        found.close()
+        why = getattr(error, "strerror", None) or str(error)
+        raise SettingError(f"{config.host}:{config.port} cannot be listened on ({why}); pass another --port") from None
+    found.set_inheritable(True)
+    return found
+
+
+def logged(level: str) -> None:
+    """Everything that is logged goes to stderr, a line of JSON each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines())
+    for name in ("interlace.serve", "uvicorn.error", "uvicorn"):
+        one = logging.getLogger(name)
+        one.handlers, one.propagate = [handler], False
+        one.setLevel(level.upper() if name == "interlace.serve" else "WARNING")
