@@ -36,8 +36,8 @@ HEADERS = {
 
 def _answer(request: Request, content: bytes, kind: str, tag: str) -> Response:
     headers = HEADERS | {"ETag": tag}
-    known = (one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(","))
-    if tag in known:
+    known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
+    if known & {tag, "*"}:
         return Response(status_code=304, headers=headers)
     return Response(content, media_type=kind, headers=headers)
 

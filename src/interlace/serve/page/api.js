@@ -19,6 +19,7 @@ const REMEDIES = {
   422: "Change what it names, and try again.",
   429: "The server has enough to do. Wait a moment, then try again.",
   500: "The others go on. Try again; if it comes back, the server's log says more.",
+  504: "Ask for fewer tokens, or try again when less is going on.",
   503: "The server is starting or stopping. Wait a moment, then try again.",
 };
 
@@ -33,7 +34,10 @@ const sentence = text => (/[.!?]$/.test(text) ? text : text + ".").replace(/^./,
 
 function trouble(error, status) {
   const said = typeof error === "string" ? error : error?.message;
-  return new Trouble(said ? sentence(said) : `The server answered with ${status}.`, REMEDIES[status] ?? "Try again.", status);
+  const usual = REMEDIES[status] ?? "Try again.";
+  if (typeof said !== "string" || !said) return new Trouble(`The server answered with ${status}.`, usual, status);
+  const [what, remedy = ""] = said.split(/; (?!got )(.*)/s); // the server's errors name the cause; and the remedy
+  return new Trouble(sentence(what), remedy ? sentence(remedy) : usual, status);
 }
 
 async function ask(path, options = {}) {
@@ -102,7 +106,7 @@ export async function* complete(body, signal) {
     } catch {
       throw new Trouble("The server sent something that is no answer.", "Try again; if it comes back, reload the page.");
     }
-    if (found.error) throw trouble(found.error, Number(found.error.code) || 500);
+    if (found.error) throw trouble(found.error, found.error.type === "timeout_error" ? 504 : 500);
     const choice = found.choices?.[0];
     yield {
       text: choice?.text ?? choice?.delta?.content ?? "",

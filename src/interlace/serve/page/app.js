@@ -22,6 +22,7 @@ let asked = null; // what to do again after a trouble
 let talk = []; // the chat so far
 let given = ""; // where the answer was shown: what stood before it
 let ready = false;
+let era = 0; // counts how often everything was cleared
 
 const view = () => form.ownerDocument.querySelector("input[name=view]:checked").value;
 const model = id => models.find(one => one.id === id);
@@ -48,7 +49,7 @@ function remember() {
   share.write({
     view: view(), model: $("model-a").value, other: view() === "compare" ? $("model-b").value : null, prompt: prompt.value,
     tokens: $("tokens").value, hole: $("hole").value, seed: $("seed").value, pace: $("pace").value,
-    gap: gap() && gap().some((at, i) => at !== prompt.value.length || i < 0) ? gap() : null, settings: settings.given,
+    gap: gap(), settings: settings.given,
   });
 }
 
@@ -88,6 +89,8 @@ function arrange() {
   $("model-a-word").textContent = both ? "Compare" : "Model";
   for (const option of $("model-a").options) option.disabled = chat && !talks(model(option.value));
   if (chat && !talks(model($("model-a").value))) $("model-a").value = models.find(talks)?.id ?? "";
+  $("hole").disabled = now !== "complete"; // a field that is not seen is not asked for
+  prompt.placeholder = chat ? "" : "def area(width, height):";
   $("prompt-word").textContent = chat ? "Message" : "Prompt";
   $("go").firstElementChild.textContent = chat ? "Send" : "Generate";
   $("go").lastElementChild.textContent = chat ? "↵" : mac ? "⌘ ↵" : "Ctrl ↵";
@@ -105,6 +108,7 @@ function arrange() {
 }
 
 function clear() {
+  era += 1;
   halt();
   player.clear();
   talk = [];
@@ -200,6 +204,7 @@ async function answer(kind) {
   if (!chosen().length) return explain(new Trouble("There is no model to ask.", "Reload the page."));
   if (!form.reportValidity()) return;
   remember();
+  const mine = era;
   abort = new AbortController();
   const { signal } = abort;
   busy(true);
@@ -228,12 +233,13 @@ async function answer(kind) {
   const failed = ends.find(end => end.status === "rejected" && end.reason.name !== "AbortError");
   const stopped = signal.aborted;
   abort = null;
-  rescale(tokens);
   busy(false);
+  if (mine !== era) return;
+  rescale(tokens);
   if (kind === "chat") settle();
   if (failed) explain(failed.reason);
   await player.end();
-  if (abort) return; // the next one has begun meanwhile
+  if (abort || mine !== era) return; // the next one has begun meanwhile
   const sums = running.filter(lane => lane.run?.frames.length).map(lane => {
     const { tokens: count, forwards } = lane.run.stats(lane.run.frames.length);
     return `${lane.model.id}: ${count} tokens in ${forwards} forwards`;
@@ -287,7 +293,6 @@ function explain(error) {
   box.querySelector(".remedy").textContent = error instanceof Trouble ? error.remedy : `Reload it. (${error.message})`;
   box.hidden = false;
   if (!(error instanceof Trouble)) console.error(error);
-  player.skip();
 }
 
 function quiet() {
@@ -317,6 +322,13 @@ form.addEventListener("submit", event => {
   event.preventDefault();
   generate();
 });
+$("skip").addEventListener("click", event => {
+  event.preventDefault(); // the address is the state of the page
+  prompt.focus();
+});
+form.addEventListener("invalid", event => {
+  if ($("settings").contains(event.target)) $("settings").open = true; // so that it can be seen what is wrong
+}, true);
 $("fill").addEventListener("click", () => answer("fill"));
 $("stop").addEventListener("click", halt);
 $("help").addEventListener("click", () => $("keys").showModal());

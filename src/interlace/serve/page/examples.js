@@ -1,10 +1,9 @@
 // Beginnings to start from: Python, which is what the bundled models write. A gap is what stands between ⟦ and ⟧.
 export const examples = [
-  { name: "Function", text: 'def area(width, height):' },
-  { name: "Class", text: 'class Stack:\n    """A stack of items."""\n\n    def __init__(self):' },
-  { name: "Words", text: 'def count_words(text):\n    """Count how often each word occurs."""\n    counts = {}\n    for word in text.split():' },
-  { name: "File", text: 'import os\nimport sys\n\n\ndef main(argv=None):\n    """Print the size of every file."""' },
-  { name: "Gap", tokens: 8, text: 'class Rectangle:\n    def __init__(self, width, height):\n        self.width = width\n        ⟦self.height⟧ = height\n\n    def area(self):\n        return self.width * self.height\n' },
+  { name: "A class", text: 'class Point:\n    def __init__(self, x, y):' },
+  { name: "A function", text: 'def read_json(path):\n    """Read a JSON file."""\n    with open(path) as file:' },
+  { name: "A loop", text: 'def count_words(text):\n    counts = {}\n    for word in text.split():' },
+  { name: "A gap", tokens: 5, text: 'def load(path):\n    try:\n        return open(path).read()\n    ⟦...⟧\n        return None\n' },
 ];
 
 // The text without its marks, and where the gap begins and ends.

@@ -54,12 +54,6 @@ export class Player {
     this._set(false);
   }
 
-  skip() {
-    this.at = this.last;
-    this._draw(false);
-    this.pause();
-  }
-
   _set(playing) {
     this.playing = playing;
     this.bar.classList.toggle("playing", playing);

@@ -56,22 +56,32 @@ export class Run {
     return frame.before;
   }
 
-  // The answer has ended: what lies behind a stop is no part of it.
+  // The answer has ended: its tokens are held against its text. What lies behind a stop is no part of it, and tokens
+  // that are pieces of one character (alone they read as U+FFFD) show it together.
   close() {
     this.done = true;
-    let left = this.text.length, said = "", count = 0;
-    for (const frame of this.last()) {
-      if (!frame.clean) continue;
-      for (const token of frame.tokens) {
-        token.cut = left <= 0;
-        said += token.text;
-        left -= token.text.length;
-        count += !token.cut;
+    const tokens = this.last().filter(frame => frame.clean).flatMap(frame => frame.tokens);
+    const broken = token => token.text.includes("\ufffd");
+    for (let i = 0, at = 0; i < tokens.length && at < this.text.length; ) {
+      if (!broken(tokens[i])) {
+        at += tokens[i++].text.length;
+        continue;
       }
+      const first = tokens[i];
+      while (i < tokens.length && broken(tokens[i])) tokens[i++].text = "";
+      const next = i < tokens.length ? this.text.indexOf(tokens[i].text, at + 1) : this.text.length;
+      const end = next < 0 ? this.text.length : next;
+      first.text = this.text.slice(at, end);
+      at = end;
     }
-    // Tokens that are no whole characters do not add up to the text: nothing can be told from their lengths.
-    if (!said.startsWith(this.text)) for (const frame of this.last()) for (const token of frame.tokens) token.cut = false;
-    else if (this.text) this.tokens = count;
+    if (!this.text) return;
+    let left = this.text.length;
+    this.tokens = 0;
+    for (const token of tokens) {
+      token.cut = left <= 0;
+      left -= token.text.length;
+      this.tokens += !token.cut;
+    }
   }
 
   // The last frame of every unit, first unit first.

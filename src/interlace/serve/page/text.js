@@ -42,6 +42,7 @@ export class Text {
     this.clear();
     this.before.textContent = before;
     this.after.textContent = after;
+    this.live.classList.toggle("filled", Boolean(after));
     this.root.scrollTop = before ? this.root.scrollHeight : 0;
   }
 
