@@ -20,6 +20,7 @@ let models = [];
 let abort = null; // of the answers that are under way
 let asked = null; // what to do again after a trouble
 let talk = []; // the chat so far
+let under = null; // where its last answer goes, once there is another
 let given = ""; // where the answer was shown: what stood before it
 let ready = false;
 let era = 0; // counts how often everything was cleared
@@ -112,7 +113,7 @@ function clear() {
   halt();
   player.clear();
   talk = [];
-  for (const node of $("lanes").querySelectorAll(".turn")) node.remove();
+  lanes[0].text.above.replaceChildren();
   const note = view() === "chat" ? "Nothing said yet. Write a message and press Send." : "Nothing here yet. Write how the text begins, or take an example, and press Generate.";
   for (const lane of lanes) lane.rest(note);
   $("verdict").hidden = true;
@@ -237,6 +238,8 @@ async function answer(kind) {
   if (mine !== era) return;
   rescale(tokens);
   if (kind === "chat") settle();
+  if (!running.some(lane => lane.run.frames.length)) player.clear();
+  for (const lane of running) if (!lane.run.frames.length) lane.rest("Nothing has come.");
   if (failed) explain(failed.reason);
   await player.end();
   if (abort || mine !== era) return; // the next one has begun meanwhile
@@ -259,20 +262,22 @@ function verdict(running) {
   $("verdict").hidden = false;
 }
 
-// What was said stays above the answer that is under way.
+// What was said stays above the answer that is under way. The place of the text is returned.
 function turn(role, content) {
-  const name = role === "user" ? "You" : lanes[0].model.id;
   const node = Object.assign(document.createElement("div"), { className: `turn ${role}` });
-  const who = Object.assign(document.createElement("span"), { className: "who", textContent: name });
-  node.append(who, Object.assign(document.createElement("p"), { textContent: content }));
-  lanes[0].text.root.before(node);
+  const who = Object.assign(document.createElement("span"), { className: "who", textContent: role === "user" ? "You" : lanes[0].model.id });
+  const text = Object.assign(document.createElement("p"), { textContent: content });
+  node.append(who, text);
+  lanes[0].text.above.append(node);
+  return text;
 }
 
-// The answer before is one of the things that were said; then comes the message.
+// The answer before becomes one of the things that were said; then comes the message, and room for the next answer.
 function send(message) {
-  if (talk.at(-1)?.role === "assistant") turn("assistant", talk.at(-1).content);
+  if (talk.at(-1)?.role === "assistant") under.textContent = talk.at(-1).content;
   talk.push({ role: "user", content: message });
   turn("user", message);
+  under = turn("assistant", "");
   prompt.value = "";
 }
 
@@ -281,7 +286,7 @@ function settle() {
   const { text } = lanes[0].run;
   if (text) return talk.push({ role: "assistant", content: text });
   prompt.value ||= talk.pop().content;
-  [...$("lanes").querySelectorAll(".turn")].at(-1)?.remove();
+  for (const _ of [1, 2]) lanes[0].text.above.lastChild.remove();
 }
 
 // --- troubles ------------------------------------------------------------------------------------------------------
@@ -410,4 +415,5 @@ async function begin() {
 }
 
 clear();
+$("lanes").replaceChildren(lanes[0].node);
 begin();

@@ -10,7 +10,7 @@ export class Lane {
     this.node = template.content.firstElementChild.cloneNode(true);
     const find = selector => this.node.querySelector(selector);
     this.text = new Text(find(".text"), tip);
-    this.path = new Path(find("svg"), find("figcaption"), tip);
+    this.path = new Path(find("svg"), find(".walked"), tip);
     this.stats = Object.fromEntries([...this.node.querySelectorAll("[data-stat]")].map(node => [node.dataset.stat, node]));
     this.title = find("h2");
     this.kind = find(".kind");

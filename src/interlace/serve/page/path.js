@@ -67,7 +67,7 @@ export class Path {
     const forwards = frame?.forwards ?? 0;
     this.clip.setAttribute("width", forwards);
     const units = frame ? new Set(run.frames.slice(0, count).map(one => one.index)).size : 0;
-    this.caption.textContent = `${forwards} forwards →  ${units} unit${units === 1 ? "" : "s"} ↓`;
+    this.caption.textContent = `${forwards} forward${forwards === 1 ? "" : "s"} → ${units} unit${units === 1 ? "" : "s"} ↓`;
     this.svg.setAttribute("aria-label", `The path over the grid: ${units} units after ${forwards} forwards`);
   }
 

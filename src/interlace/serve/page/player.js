@@ -84,6 +84,6 @@ export class Player {
     this.range.max = Math.max(1, last);
     this.range.value = now;
     this.range.setAttribute("aria-valuetext", `forward ${now} of ${last}`);
-    this.where.textContent = `${now} / ${last}`;
+    this.where.textContent = last ? `${now} / ${last}` : "";
   }
 }

@@ -23,6 +23,7 @@ export class Text {
     root.addEventListener("focusout", () => this.tip.hide());
     root.addEventListener("scroll", () => this.tip.hide(), { passive: true });
     root.addEventListener("keydown", event => this._key(event));
+    this.above = document.createElement("div"); // what was said before, in a chat
     this.clear();
   }
 
@@ -33,7 +34,7 @@ export class Text {
     this.after = this._span("given");
     const before = this._span("given"), note = this._span("empty");
     note.textContent = empty;
-    this.root.replaceChildren(before, this.live, this.after, note);
+    this.root.replaceChildren(this.above, before, this.live, this.after, note);
     this.before = before;
     this.note = note;
   }
@@ -43,7 +44,7 @@ export class Text {
     this.before.textContent = before;
     this.after.textContent = after;
     this.live.classList.toggle("filled", Boolean(after));
-    this.root.scrollTop = before ? this.root.scrollHeight : 0;
+    this.root.scrollTop = this.root.scrollHeight;
   }
 
   // Draw every unit anew, next time.
