@@ -84,8 +84,9 @@ export class Text {
     if (!node) {
       node = this._span("unit");
       node.start = frame.start;
-      const next = [...this.nodes.values()].reverse().find(other => other.start < frame.start);
-      if (next) next.after(node);
+      let before = this.live.lastChild; // units may come in any order
+      while (before && before.start > frame.start) before = before.previousSibling;
+      if (before) before.after(node);
       else this.live.prepend(node);
       this.nodes.set(index, node);
     }
