@@ -60,7 +60,7 @@ function restore() {
   choice.checked = choice.value !== "chat" || models.some(talks);
   if (model(state.model)) $("model-a").value = state.model;
   if (model(state.other)) $("model-b").value = state.other;
-  if (state.prompt !== null) prompt.value = state.prompt;
+  prompt.value = state.prompt ?? (choice.checked && choice.value === "chat" ? "" : unmarked(examples[0].text).text);
   for (const name of ["tokens", "hole", "seed"]) if (state[name] !== null) $(name).value = state[name];
   if ([...$("pace").options].some(one => one.value === String(state.pace))) $("pace").value = String(state.pace);
   settings.given = state.settings;
@@ -221,7 +221,7 @@ async function answer(kind) {
     if (kind === "chat") body.messages = [...talk];
     else body.prompt = before;
     if (kind === "fill") body.suffix = after;
-    lane.begin(new Run(), before, after);
+    lane.begin(new Run(one.interlace?.system !== "ar"), before, after);
     return follow(lane, body, signal, tokens);
   });
   player.begin();

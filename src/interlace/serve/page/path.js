@@ -74,7 +74,7 @@ export class Path {
   _cell(frame) {
     const y = frame.start - this.run.start, x = frame.forwards - 1;
     const cell = make("rect", { x, y, width: 1, height: frame.size });
-    cell.style.opacity = 0.16 + 0.84 * (1 - frame.level);
+    cell.style.fillOpacity = 0.16 + 0.84 * (1 - frame.level);
     this.cells.append(cell);
     if (frame.clean) this.rest.append(make("rect", { x: x + 1, y, width: 1e5, height: frame.size }));
   }

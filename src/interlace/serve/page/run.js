@@ -1,7 +1,9 @@
 // What has come of one answer, frame by frame. A frame is one unit after one forward; nothing here knows the page.
 
 export class Run {
-  constructor() {
+  // masks: whether its units begin as masks (tokens that are written one by one do not).
+  constructor(masks = true) {
+    this.masks = masks;
     this.frames = [];
     this.units = new Map(); // index -> its frames
     this.text = ""; // what is final

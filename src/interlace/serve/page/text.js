@@ -64,7 +64,7 @@ export class Text {
     const last = new Map();
     for (let i = 0; i < count; i++) last.set(run.frames[i].index, run.frames[i]);
     const next = run.frames[count];
-    if (next && next.size > 1 && !last.has(next.index)) last.set(next.index, run.prior(next));
+    if (next && run.masks && !last.has(next.index)) last.set(next.index, run.prior(next));
     for (const [index, node] of this.nodes) {
       if (last.has(index)) continue;
       node.remove();
