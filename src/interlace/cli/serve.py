@@ -31,24 +31,20 @@ from .settings import DECODING
         panel="Server",
         file=False,
     ),
-    Setting("cors_origin", list[str], "pages of this origin may ask, e.g. https://example.org; may be repeated",
-            panel="Server"),
+    Setting("cors_origin", list[str], "pages of this origin may ask; may be repeated", panel="Server"),
     Setting("max_body_bytes", int, "longer bodies are refused", 1 << 20, panel="Server"),
     Setting("body_seconds", float, "slower bodies are refused", 30.0, panel="Server"),
     Setting("request_seconds", float, "an answer that takes longer is ended", 600.0, panel="Server"),
     Setting("drain_seconds", float, "on SIGTERM, answers under way may take so long", 30.0, panel="Server"),
-    Setting("chat_template", str, "auto: the model's own, or else the turns' texts alone; none: no conversations", "auto",
-            panel="Server"),
-    Setting("metrics_prefix", str, "of the names in /metrics; vllm: as dashboards of vLLM have them", "interlace",
-            panel="Server"),
-    Setting("log_level", str, "what is logged to stderr, as lines of JSON: debug, info, warning, error", "info",
-            panel="Server"),
+    Setting("chat_template", str, "auto: the model's, or else plain turns; none: no chats", "auto", panel="Server"),
+    Setting("metrics_prefix", str, "of the metrics' names; vllm fits its dashboards", "interlace", panel="Server"),
+    Setting("log_level", str, "what is logged to stderr: debug, info, warning, error", "info", panel="Server"),
     *DECODING,
     *OPENING,
     panel="Use",
     config=True,
     json=False,
-)  # fmt: skip
+)
 def serve(
     models: list[str] | None,
     host: str,
@@ -97,7 +93,7 @@ def serve(
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "interlace":
             raise
-        raise SettingError(f"serving needs {error.name}, which is not installed; pip install 'interlace[serve]'") from None
+        raise SettingError(f"{error.name} is missing, which a server needs; pip install 'interlace[serve]'") from None
     keys = api_key or [key for key in [os.environ.get("INTERLACE_API_KEY")] if key]
     if not all(key.strip() == key and key for key in keys):
         raise SettingError("--api-key is empty or begins or ends with a space; pass a word")

@@ -19,6 +19,8 @@ __all__ = ["Bytes", "compiled"]
 
 STATES = 20_000
 """More states than this are refused, before memory and patience run out."""
+WORK = 1_000_000
+"""As are patterns that are in so many states at once: nested repeats may take minutes below the limit of states."""
 
 CATEGORIES = {"DIGIT": r"\d", "SPACE": r"\s", "WORD": r"\w"}
 UNKNOWN = {
@@ -61,7 +63,8 @@ def compiled(pattern: str) -> Bytes:
     tell apart, and spelt out in bytes.
 
     Raises ``SettingError`` for a pattern that ``re`` does not read, one that is no regular expression in the strict
-    sense (lookaround, references to groups, word boundaries, possessive repeats), and one of more than 20,000 states.
+    sense (lookaround, references to groups, word boundaries, possessive repeats), one of more than 20,000 states, and
+    one of repeats of repeats that would take very long.
 
     >>> texts = compiled("(é|x){2}")
     >>> texts.matches("éx".encode()), texts.matches("é".encode())
@@ -86,6 +89,7 @@ class _Builder:
         self.empty: list[list[int]] = [[]]
         self.over: list[tuple[int, int] | None] = [None]  # number of the set, next state
         self.sets: dict[Ranges, int] = {}
+        self.work = 0
         self.anchors: dict[str, dict[int, list[int]]] = {"start": defaultdict(list), "end": defaultdict(list)}
 
     def refuse(self, why: str) -> SettingError:
@@ -186,6 +190,9 @@ class _Builder:
             new = [one for one in further if one not in found]
             found.update(new)
             left += new
+        self.work += len(found)
+        if self.work > WORK:
+            raise self.refuse("repeats what is repeated, and is too intricate; write its repeats less widely")
         return frozenset(found)
 
     def deterministic(self, last: int) -> Bytes:

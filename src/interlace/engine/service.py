@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
@@ -45,6 +46,10 @@ class Stream(AsyncIterator["Event"]):
     def _put(self, item: Event | Exception | None) -> None:
         with suppress(RuntimeError):  # whoever listened is gone, with the loop
             self._loop.call_soon_threadsafe(self._events.put_nowait, item)
+
+
+def _failed(error: Exception) -> EngineError:
+    return EngineError(f"the engine failed ({type(error).__name__}); ask again, and see the server's log")
 
 
 class Service:
@@ -121,7 +126,13 @@ class Service:
     def _run(self) -> None:
         while not self._closed:
             with self._lock:
-                outputs = self.engine.step()
+                try:
+                    outputs = self.engine.step()
+                except Exception as error:  # a row that cannot be told from the others: they all hear of it
+                    logging.getLogger(__name__).exception("the engine failed")
+                    outputs = [Failure(number, _failed(error)) for number in self._streams]
+                    for number in self._streams:
+                        self.engine.cancel(number)
                 for one in outputs:
                     number = one.request if isinstance(one, Failure) else one.row
                     stream = self._streams.get(number)

@@ -24,7 +24,7 @@ __all__ = ["Answer", "Piece"]
 @dataclass(frozen=True)
 class Piece:
     """What an event adds to a row. text: what is final now; first, last: the tokens whose text that is. unit: the unit
-    as it stands (with ``drafts``). finish: why the row has ended, if it has."""
+    as it stands (where units are asked for). finish: why the row has ended, if it has."""
 
     choice: int
     text: str
@@ -36,12 +36,15 @@ class Piece:
 
 class Answer:
     """The rows of one request. ``begin`` hands them to the engine, ``pieces`` yields what they become, ``end`` forgets
-    them (again and again, if need be)."""
+    them (again and again, if need be). units: pieces carry their unit, drafts or not."""
 
-    def __init__(self, served: Served, asks: Sequence[Ask], seconds: float, metrics: Metrics) -> None:
+    def __init__(
+        self, served: Served, asks: Sequence[Ask], seconds: float, metrics: Metrics, units: bool = False
+    ) -> None:
         self.served, self.asks, self.seconds = served, list(asks), seconds
-        self._metrics = metrics
+        self._metrics, self._units = metrics, units
         self._streams: list[Stream] = []
+        self._ended = False
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
 
@@ -50,17 +53,18 @@ class Answer:
         loop = asyncio.get_running_loop()
 
         def submit() -> None:
-            for ask in self.asks:
+            for ask in self.asks if not self._ended else ():
                 self._streams.append(self.served.service.submit(ask.request, loop))
 
+        submitted = asyncio.ensure_future(asyncio.to_thread(submit))
         try:
-            await asyncio.shield(asyncio.ensure_future(asyncio.to_thread(submit)))
+            await asyncio.shield(submitted)
         except asyncio.CancelledError:
-            self.end()
+            submitted.add_done_callback(self._left)
             raise
         except InterlaceError as error:
             self.end()
-            raise refusal(error, _field(error)) from None
+            raise self._refusal(error, _field(error)) from None
         self._metrics.began(self.served.name, [len(ask.prompt.ids) for ask in self.asks])
 
     async def pieces(self) -> AsyncIterator[Piece]:
@@ -82,7 +86,7 @@ class Answer:
                 if number not in left:
                     continue
                 if isinstance(found, InterlaceError):
-                    raise refusal(found)
+                    raise self._refusal(found)
                 if isinstance(found, Exception):
                     raise found
                 ask = self.asks[number]
@@ -118,12 +122,25 @@ class Answer:
             writing.done = True
         else:
             text = writing.add(event)
-            unit = _unit(ask, event) if ask.request.drafts else None
-        finish = None if not writing.done else "stop" if writing.stopped else "length"
+            unit = _unit(ask, event) if self._units or ask.request.drafts else None
+        finish = ask.finish if writing.done else None
         return Piece(number, text, first, writing.settled, unit, finish)
+
+    def _left(self, submitted: asyncio.Future[None]) -> None:
+        """Nobody waits for what has been submitted meanwhile."""
+        if not submitted.cancelled():
+            submitted.exception()
+        self.end()
+
+    def _refusal(self, error: InterlaceError, field: str | None = None) -> Refused:
+        told = refusal(error, field)
+        if told.status == 500 and not self.served.service.alive:
+            told.status = 503
+        return told
 
     def end(self) -> None:
         """Whatever is still under way leaves the engine before its next move."""
+        self._ended = True
         streams, self._streams = self._streams, []
         if streams:
             _cancel(streams)
@@ -131,7 +148,13 @@ class Answer:
 
 def _cancel(streams: Sequence[Stream]) -> None:
     """Without waiting for the end of a move."""
-    asyncio.get_running_loop().run_in_executor(None, lambda: [one.cancel() for one in streams])
+
+
+    def cancel() -> None:
+        for one in streams:
+            one.cancel()
+
+    asyncio.get_running_loop().run_in_executor(None, cancel)
 
 
 async def _read(number: int, stream: Stream, queue: asyncio.Queue[tuple[int, Event | Exception | None]]) -> None:

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.websockets import WebSocket
 
 from .. import __version__
 from . import completions, page
@@ -17,6 +18,7 @@ from .desk import Desk, Limits
 from .documents import described
 from .guard import Keys, Noted
 from .served import Served
+from .socket import Session
 from .sse import Json
 from .wire import Refused
 
@@ -52,6 +54,10 @@ def make_app(models: Sequence[Served], limits: Limits | None = None) -> FastAPI:
     async def metrics() -> Response:
         return Response(await run_in_threadpool(desk.metrics.text), media_type="text/plain; version=0.0.4")
 
+    @app.websocket("/v1/stream")
+    async def units(socket: WebSocket) -> None:
+        await Session(desk, socket).run()
+
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refused)
         return Json(error.body, error.status, error.headers)
@@ -69,8 +75,11 @@ def make_app(models: Sequence[Served], limits: Limits | None = None) -> FastAPI:
         app.add_middleware(Keys, keys=desk.limits.keys)
     if desk.limits.origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=list(desk.limits.origins), allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id"], expose_headers=["X-Request-Id", "Retry-After"],
-        )  # fmt: skip
+            CORSMiddleware,
+            allow_origins=list(desk.limits.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )
     app.add_middleware(Noted)
     return app

@@ -45,6 +45,11 @@ class Ask:
     start: int
     writing: Writing
 
+    @property
+    def finish(self) -> str:
+        """Why it has ended. What is held to a constraint is whole, wherever it ends."""
+        return "stop" if self.writing.stopped or self.request.constraint is not None else "length"
+
 
 def asked(
     served: Served,
@@ -64,6 +69,7 @@ def asked(
     if count * len(prompts) > ROWS:
         raise Refused(f"{len(prompts)} prompts with n = {count} are more than {ROWS} answers; ask for fewer", "n")
     model, settings = decoding(served, body)
+    system = None if model.system is served.model.system else model.system.name
     held, stops, bias = constraint(body), stop_texts(body), biases(served, body)
     if held is not None and stops:
         raise Refused("stop may cut a text before it matches what it is held to; leave one of them out", "stop")
@@ -74,7 +80,7 @@ def asked(
     drafts = bool(body.drafts)
     found = []
     for prompt in prompts:
-        new = _length(served, model, len(prompt.ids) + (0 if suffix is None else len(suffix.ids)), length)
+        new = _length(served, model, len(prompt.ids) + (0 if suffix is None else len(suffix.ids)), length, field)
         row, start, places = list(prompt.ids), len(prompt.ids), None
         if suffix is not None:
             row, start, places = model.gap(prompt.ids, suffix.ids, new)
@@ -84,7 +90,7 @@ def asked(
             request = Request(
                 tuple(row),
                 0 if suffix is not None else new,
-                None if model is served.model else model.system.name,
+                system,
                 settings,
                 (seed + number + 2**63) % 2**64 - 2**63,
                 ends,
@@ -99,7 +105,7 @@ def asked(
     return found
 
 
-def _length(served: Served, model: Model, known: int, length: int | None) -> int:
+def _length(served: Served, model: Model, known: int, length: int | None, field: str) -> int:
     """How many tokens are new, if they fit."""
     size, context = model.parts.layout.size, served.context
     room = context // size * size - known
@@ -108,14 +114,14 @@ def _length(served: Served, model: Model, known: int, length: int | None) -> int
         raise Refused(
             f"{served.name} reads at most {context} tokens{blocks}; {known} of the prompt and "
             f"{1 if length is None else length} new ones are more; shorten the prompt, or ask for fewer tokens",
-            "max_tokens" if known < context else "prompt",
+            "max_tokens" if room > 0 else field,
             "context_length_exceeded",
         )
     return room if length is None else length
 
 
 def decoding(served: Served, body: Common) -> tuple[Model, dict[str, Any]]:
-    """The model under the system that is asked for, and the settings that are not its own."""
+    """The model under the system and the settings that are asked for, and these settings."""
     model = served.model
     if body.system is not None:
         try:
@@ -128,11 +134,12 @@ def decoding(served: Served, body: Common) -> tuple[Model, dict[str, Any]]:
         if name not in known:
             words = [*known, *type(body).model_fields]
             raise Refused(f"unknown field {name[:80]!r}; {nearest(name[:80], words)}", name[:80], "unknown_parameter")
-    named = {"temperature": body.temperature, "top_p": body.top_p, "top_k": None if body.top_k is None else max(0, body.top_k)}
+    top_k = None if body.top_k is None else max(0, body.top_k)
+    named = {"temperature": body.temperature, "top_p": body.top_p, "top_k": top_k}
     settings = {name: value for name, value in {**named, **extra}.items() if value is not None}
     for name, value in settings.items():
-        if isinstance(value, int) and not isinstance(value, bool) and value > max(served.context, 2**17):
-            raise Refused(f"{name} is {value}, which is too much", name, "invalid_value")
+        if name != "top_k" and isinstance(value, int) and value > served.context:
+            raise Refused(f"{name} is {value}; pass at most {served.context}", name, "invalid_value")
         try:
             type(model.settings).model_validate(model.settings.model_dump() | {name: value}, strict=True)
             model.with_(**{name: value})
@@ -147,7 +154,7 @@ def decoding(served: Served, body: Common) -> tuple[Model, dict[str, Any]]:
         _ = changed.parts
     except InterlaceError as error:
         raise refusal(error, next(iter(settings), None)) from None
-    return changed if body.system is not None else model.with_(block_size=settings.get("block_size")), settings
+    return changed, settings
 
 
 def constraint(body: Common) -> Constraint | None:

@@ -110,9 +110,9 @@ SILENT: dict[str, tuple[Any, ...]] = {
     "service_tier": ("auto", "default"),
 }
 """OpenAI's fields that are not supported, with the values besides null that ask for nothing."""
-NOTES = {"user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"}
+NOTES = {"metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"}
 """Fields that say nothing about the answer: taken, and not used."""
-MESSAGE = {"refusal": None, "annotations": [], "tool_calls": [], "function_call": None, "audio": None}
+MESSAGE: dict[str, Any] = {"refusal": None, "annotations": [], "tool_calls": [], "function_call": None, "audio": None}
 """What clients send back with an assistant's turn, when it holds nothing."""
 
 
@@ -139,7 +139,7 @@ def checked(kind: type[Any], body: dict[str, Any]) -> Any:
         given = "" if first["type"] == "missing" else f"; got {_short(first['input'])}"
         code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
         raise Refused(f"{place}: {first['msg'].lower()}{given}", place, code) from None
-    for number, message in enumerate(getattr(found, "messages", ())):
+    for number, message in enumerate(found.messages if isinstance(found, ChatBody) else ()):
         for name, value in (message.model_extra or {}).items():
             if name not in MESSAGE or value not in (None, MESSAGE[name]):
                 place = f"messages[{number}].{name}"

@@ -18,7 +18,7 @@ from .served import Served
 from .wire import Refused, refusal
 from .wording import ChatWording, CompletionWording
 
-__all__ = ["routes"]
+__all__ = ["prompt_of", "routes"]
 
 
 def routes(desk: Desk) -> APIRouter:
@@ -58,8 +58,8 @@ def _top(body: ChatBody) -> int | None:
 
 def _completions(served: Served, body: CompletionBody) -> tuple[list[Ask], int]:
     """The rows, and the tokens of all prompts."""
-    prompts = [_prompt(served, one) for one in _prompts(body.prompt)]
-    suffix = _prompt(served, body.suffix, "suffix") if body.suffix else None
+    prompts = [prompt_of(served, one) for one in _prompts(body.prompt)]
+    suffix = prompt_of(served, body.suffix, "suffix") if body.suffix else None
     length = 16 if body.max_tokens is None else body.max_tokens
     asks = asked(served, body, prompts, length, "prompt", body.logprobs, suffix)
     behind = 0 if suffix is None else len(suffix.ids)
@@ -84,7 +84,8 @@ def _prompts(given: Any) -> list[Any]:
     return list(given)
 
 
-def _prompt(served: Served, given: Any, field: str = "prompt") -> Prompt:
+def prompt_of(served: Served, given: Any, field: str = "prompt") -> Prompt:
+    """A prompt, as text or as token ids."""
     model = served.model
     if isinstance(given, str):
         try:
@@ -92,7 +93,7 @@ def _prompt(served: Served, given: Any, field: str = "prompt") -> Prompt:
         except InterlaceError as error:
             raise refusal(error, field) from None
     size = model.checkpoint.config.vocab_size
-    wrong = next((one for one in given if one >= size), None)
+    wrong = next((one for one in given if not 0 <= one < size), None)
     if wrong is not None:
         raise Refused(f"{field} holds the token id {wrong}; {served.name} has ids from 0 to {size - 1}", field)
     return Prompt(given, model.tokenizer.decode(given, skip_special_tokens=False))

@@ -28,8 +28,11 @@ B = TypeVar("B", bound=Common)
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server allows. keys: one of them must be shown; none: everybody may ask. origins: pages that may ask from
-    a browser. body_bytes, body_seconds: of a request's body. request_seconds: of an answer. metrics_prefix: of names."""
+    """What a server allows.
+
+    keys: one of them must be shown; none: everybody may ask. origins: pages that may ask from a browser. body_bytes,
+    body_seconds: of a request's body. request_seconds: of an answer. metrics_prefix: of names.
+    """
 
     keys: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
@@ -105,7 +108,9 @@ class Desk:
         body: B = await asyncio.to_thread(lambda: checked(kind, parse(bytes(found))))
         return body
 
-    async def answer(self, request: Request, served: Served, body: Common, asks: Sequence[Ask], say: Wording) -> Response:
+    async def answer(
+        self, request: Request, served: Served, body: Common, asks: Sequence[Ask], say: Wording
+    ) -> Response:
         """The whole answer, or a stream of it."""
         answer = Answer(served, asks, self.limits.request_seconds, self.metrics)
         note = request.scope.setdefault("interlace.log", {})

@@ -59,6 +59,8 @@ class Noted:
 
         async def told(message: Message) -> None:
             nonlocal status
+            if message["type"].startswith("websocket"):
+                status = status or {"websocket.accept": 101, "websocket.close": 403}.get(message["type"], 0)
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)["X-Request-Id"] = number
@@ -76,12 +78,12 @@ class Noted:
         except Exception:
             log.exception("failed", extra={"fields": {"id": number}})
             if not status and scope["type"] == "http":
-                error = Refused("the server failed; its log has more under this X-Request-Id", status=500)
-                await Json(error.body, 500)(scope, receive, told)
+                failed = Refused("the server failed; its log has more under this X-Request-Id", status=500)
+                await Json(failed.body, 500)(scope, receive, told)
         finally:
             fields = {
                 "id": number,
-                "method": scope.get("method", "WEBSOCKET"),
+                "method": scope.get("method", "GET"),
                 "path": scope["path"][:200],
                 "status": 499 if scope.get("interlace.left") else status,
                 "seconds": round(time.perf_counter() - began, 6),
@@ -112,6 +114,6 @@ class Keys:
 
 
 def has_key(given: str, keys: tuple[str, ...]) -> bool:
-    """Whether it is one of the keys; in a time that says nothing of them."""
-    found = [hmac.compare_digest(given.encode("utf-8", "surrogateescape"), key.encode()) for key in keys]
+    """Whether it is one of the keys (in a header, whose bytes are read as Latin-1); its time says nothing of them."""
+    found = [hmac.compare_digest(given.encode("latin-1", "replace"), key.encode()) for key in keys]
     return any(found) or not keys

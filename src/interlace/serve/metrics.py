@@ -31,8 +31,8 @@ OF_ENGINE = (
     ("moves", "counter", "moves of the engine", lambda s: s.moves),
     ("row_moves", "counter", "moves of single rows", lambda s: s.row_moves),
     ("blocks", "counter", "units that became clean", lambda s: s.units),
-    ("tokens_per_forward", "gauge", "new tokens per move of a row, since the start", lambda s: _ratio(s.tokens, s.row_moves)),
-    ("moves_per_block", "gauge", "moves of a row per unit that became clean, since the start", lambda s: _ratio(s.row_moves, s.units)),
+    ("tokens_per_forward", "gauge", "new tokens per move of a row, so far", lambda s: _ratio(s.tokens, s.row_moves)),
+    ("moves_per_block", "gauge", "moves of a row per unit made clean, so far", lambda s: _ratio(s.row_moves, s.units)),
 )  # fmt: skip
 """What is read off ``Stats``: (name, kind, meaning, value)."""
 

@@ -91,7 +91,7 @@ def serve(
 ) -> None:
     """Serve until told to stop. Raises ``SettingError`` for a place that cannot be listened on."""
     logged(level)
-    served = []
+    served: list[Served] = []
     try:
         for name, model in models:
             if any(name == one.name for one in served):
@@ -101,6 +101,7 @@ def serve(
         config = uvicorn.Config(
             app, host, port, log_config=None, access_log=False, server_header=False, proxy_headers=False,
             lifespan="off", ws="websockets-sansio", timeout_graceful_shutdown=5, ws_max_size=limits.body_bytes,
+            ws_per_message_deflate=False,
         )  # fmt: skip
         socket = bound(config)
         Server(config, app.state.desk, drain_seconds).run([socket])

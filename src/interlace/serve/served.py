@@ -100,7 +100,9 @@ class Served:
                 "chat_template": self.template,
                 "infills": self.infills(self.model),
                 "settings": {
-                    name: _field(schema[name]) | {"default": value} for name, value in settings.items() if name in schema
+                    name: _field(schema[name]) | {"default": value}
+                    for name, value in settings.items()
+                    if name in schema
                 },
             },
         }
@@ -124,6 +126,6 @@ class Served:
 
 def _field(schema: dict[str, Any]) -> dict[str, Any]:
     """A setting as JSON schema writes it: type, bounds or values, and what it means."""
-    inner = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), {})
+    inner: dict[str, Any] = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), {})
     kept = ("type", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "description")
     return {key: value for key, value in {**schema, **inner}.items() if key in kept}

@@ -1,4 +1,4 @@
-"""JSON as it goes over the wire: bodies that are sound, answers that every parser reads, errors as OpenAI writes them."""
+"""JSON over the wire: bodies that are sound, answers that every parser reads, errors as OpenAI writes them."""
 
 from __future__ import annotations
 

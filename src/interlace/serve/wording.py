@@ -16,10 +16,21 @@ if TYPE_CHECKING:
     from .asking import Ask
     from .served import Served
 
-__all__ = ["ChatWording", "CompletionWording", "Wording"]
+__all__ = ["ChatWording", "CompletionWording", "Wording", "used"]
 
 LEAST = -9999.0
 """What stands for the logarithm of zero."""
+
+
+def used(prompt_tokens: int, asks: Sequence[Ask]) -> dict[str, Any]:
+    """What an answer has cost."""
+    new = sum(len(ask.writing.tokens) for ask in asks)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": new,
+        "total_tokens": prompt_tokens + new,
+        "forwards": sum(ask.writing.forwards for ask in asks),
+    }
 
 
 class Wording:
@@ -39,20 +50,11 @@ class Wording:
     def whole(self, asks: Sequence[Ask]) -> dict[str, Any]:
         """The answer in one."""
         choices = [self.choice(number, ask) for number, ask in enumerate(asks)]
-        return self._head | {"object": self.whole_kind, "choices": choices, "usage": self.used(asks)}
+        return self._head | {"object": self.whole_kind, "choices": choices, "usage": used(self.prompt_tokens, asks)}
 
     def usage(self, asks: Sequence[Ask]) -> dict[str, Any]:
         """The last chunk, for those who want to know."""
-        return self._head | {"object": self.chunk_kind, "choices": [], "usage": self.used(asks)}
-
-    def used(self, asks: Sequence[Ask]) -> dict[str, Any]:
-        new = sum(len(ask.writing.tokens) for ask in asks)
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": new,
-            "total_tokens": self.prompt_tokens + new,
-            "forwards": sum(ask.writing.forwards for ask in asks),
-        }
+        return self._head | {"object": self.chunk_kind, "choices": [], "usage": used(self.prompt_tokens, asks)}
 
     def chunk(self, number: int, **said: Any) -> dict[str, Any]:
         choice = {"index": number, "logprobs": None, "finish_reason": None} | said
@@ -113,7 +115,7 @@ class CompletionWording(Wording):
             "index": number,
             "text": (ask.prompt.text if self.echo else "") + ask.writing.text,
             "logprobs": self.log_probs(ask, 0, len(ask.writing.tokens)),
-            "finish_reason": "stop" if ask.writing.stopped else "length",
+            "finish_reason": ask.finish,
         }
 
     def log_probs(self, ask: Ask, first: int, last: int) -> dict[str, Any] | None:
@@ -151,7 +153,7 @@ class ChatWording(Wording):
             "index": number,
             "message": {"role": "assistant", "content": ask.writing.text, "refusal": None},
             "logprobs": self.log_probs(ask, 0, len(ask.writing.tokens)),
-            "finish_reason": "stop" if ask.writing.stopped else "length",
+            "finish_reason": ask.finish,
         }
 
     def log_probs(self, ask: Ask, first: int, last: int) -> dict[str, Any] | None:

@@ -1,0 +1,237 @@
+"""/v1/stream: numbered units, acknowledgements, and what a client may say meanwhile."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from interlace.model import Model
+from interlace.serve.desk import Limits
+
+websockets = pytest.importorskip("websockets")
+client_of = pytest.importorskip("websockets.sync.client")
+
+
+class Line:
+    """A client's end of the connection."""
+
+    def __init__(self, socket: Any) -> None:
+        self.socket, self.units = socket, []
+
+    def say(self, kind: str, **fields: Any) -> None:
+        self.socket.send(json.dumps({"type": kind, **fields}))
+
+    def hear(self) -> dict[str, Any]:
+        """The next message; of a unit, its header with the ids of its tokens."""
+        data = self.socket.recv(timeout=20)
+        if isinstance(data, str):
+            return dict(json.loads(data))
+        (length,) = struct.unpack("<I", data[:4])
+        header = json.loads(data[4 : 4 + length])
+        payload = data[4 + length :]
+        assert header["dtype"] == "int32" and len(payload) == 4 * header["shape"][0]
+        self.units.append(header | {"ids": list(struct.unpack(f"<{header['shape'][0]}i", payload))})
+        return self.units[-1]
+
+    def closed(self) -> int:
+        """With which code the server closes the connection, after the error that says why."""
+        assert self.hear()["type"] == "error"
+        with pytest.raises(websockets.exceptions.ConnectionClosed):
+            self.hear()
+        return int(self.socket.close_code)
+
+    def take(self) -> dict[str, Any]:
+        """Acknowledge unit after unit, until something else comes."""
+        while (heard := self.hear())["type"] == "unit":
+            self.say("ack", number=heard["number"])
+        return heard
+
+
+@contextmanager
+def line(server: Any, **how: Any) -> Iterator[Line]:
+    with client_of.connect(server.url.replace("http", "ws") + "/v1/stream", **how) as socket:
+        yield Line(socket)
+
+
+def text_of(units: list[dict[str, Any]]) -> str:
+    return "".join(unit["text"] for unit in units)
+
+
+def test_a_row_is_a_stream_of_numbered_units(server: Any, twin: Model) -> None:
+    with line(server, subprotocols=["interlace.v1"]) as client:
+        assert client.socket.subprotocol == "interlace.v1"
+        client.say("open", prompt="def area(", max_tokens=20, model="twin")
+        opened = client.hear()
+        assert opened["type"] == "opened" and opened["dtype"] == "int32" and opened["window"] == 8
+        ended = client.take()
+        expected = twin.complete("def area(", 20, stop=())
+        ids = [token for unit in client.units for token in unit["ids"]]
+        assert ids == expected.content.tolist()[: len(ids)]
+        assert [unit["number"] for unit in client.units] == list(range(len(client.units)))
+        assert client.units[0]["start"] == len(twin.encode("def area("))
+        assert ended["type"] == "ended" and ended["reason"] in ("length", "stop")
+        assert ended["number"] == len(client.units)
+        assert text_of(client.units) == twin.tokenizer.decode(twin.complete("def area(", 20).content.tolist())
+
+
+def test_no_more_than_the_window_is_on_its_way(server: Any) -> None:
+    with line(server) as client:
+        client.say("open", prompt="def", max_tokens=40, window=2)
+        assert client.hear()["window"] == 2
+        assert [client.hear()["number"] for _ in range(2)] == [0, 1]
+        client.say("open", prompt="x")  # is refused; so it shows that no unit has come meanwhile
+        assert client.hear()["error"]["code"] == "row_under_way"
+        client.say("ack", number=0)
+        assert client.hear()["number"] == 2
+        client.say("open", prompt="x")
+        assert client.hear()["type"] == "error"
+        client.say("ack", number=2)  # of all that were sent
+        assert [client.hear()["number"] for _ in range(2)] == [3, 4]
+        client.say("ack", number=4)
+        assert client.take()["type"] == "ended"
+
+
+def test_who_takes_nothing_holds_nobody_up(server: Any) -> None:
+    with line(server) as slow, line(server) as fast:
+        slow.say("open", prompt="def", max_tokens=200, window=1)
+        assert slow.hear()["type"] == "opened" and slow.hear()["type"] == "unit"
+        fast.say("open", prompt="def", max_tokens=40)
+        assert fast.hear()["type"] == "opened" and fast.take()["type"] == "ended"
+
+
+def test_drafts(server: Any) -> None:
+    with line(server) as client:
+        client.say("open", prompt="def", max_tokens=8, drafts=True)
+        client.hear()
+        client.take()
+        drafts = [unit for unit in client.units if not unit["clean"]]
+        assert drafts and all(unit["text"] == "" for unit in drafts) and any(-1 in unit["ids"] for unit in drafts)
+
+
+def test_a_prompt_on_the_way_goes_behind_what_is_written(server: Any, twin: Model) -> None:
+    with line(server) as client:
+        client.say("open", prompt="def area(", max_tokens=200, window=1)
+        client.hear()
+        client.hear()  # the first unit, and no more before it is acknowledged
+        client.say("prompt", prompt="\nreturn", max_tokens=12)
+        prompted = client.hear()
+        assert prompted["type"] == "prompted"
+        client.say("ack", number=prompted["number"] - 1)
+        before = list(client.units)
+        assert client.take()["type"] == "ended"
+        after = client.units[len(before) :]
+        assert after[0]["number"] == prompted["number"] and after[0]["start"] == prompted["start"]
+        written = prompted["start"] - len(twin.encode("def area(")) - len(twin.encode("\nreturn"))
+        assert written >= len(before[0]["ids"])
+        start = twin.encode("def area(") + twin.complete("def area(", 200).content.tolist()[:written]
+        expected = twin.complete([*start, *twin.encode("\nreturn")], 12)
+        assert text_of(after) == twin.tokenizer.decode(expected.content.tolist())
+
+
+def test_cancelled_and_opened_again(server: Any) -> None:
+    with line(server) as client:
+        client.say("open", prompt="def", max_tokens=200, window=1)
+        assert client.hear()["type"] == "opened" and client.hear()["type"] == "unit"
+        client.say("cancel")
+        ended = client.hear()
+        assert ended["type"] == "ended" and ended["reason"] == "cancel"
+        client.say("ack", number=0)
+        client.say("open", prompt="def", max_tokens=4)
+        assert client.hear()["number"] == 1
+        assert client.take()["reason"] in ("length", "stop")
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"type": "open"}, "prompt"),
+        ({"type": "open", "prompt": ["a", "b"]}, "prompt"),
+        ({"type": "open", "prompt": [-1]}, "prompt"),
+        ({"type": "open", "prompt": "x", "n": 2}, "n"),
+        ({"type": "open", "prompt": "x", "window": 0}, "window"),
+        ({"type": "open", "prompt": "x", "window": 10**9}, "window"),
+        ({"type": "open", "prompt": "x", "model": "nope"}, "model"),
+        ({"type": "open", "prompt": "x", "max_tokens": 10**9}, "max_tokens"),
+        ({"type": "open", "prompt": "x", "echo": True}, "echo"),
+        ({"type": "open", "prompt": "x", "treshold": 1}, "treshold"),
+        ({"type": "prompt", "prompt": "x"}, "type"),
+        ({"type": "prompt"}, "prompt"),
+        ({"type": "cancel", "why": "x"}, "why"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_told_and_the_line_stays(server: Any, message: dict[str, Any], param: str) -> None:
+    with line(server) as client:
+        client.socket.send(json.dumps(message))
+        heard = client.hear()
+        assert heard["type"] == "error" and heard["error"]["param"] == param
+        client.say("open", prompt="x", max_tokens=1)
+        assert client.hear()["type"] == "opened"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "[]", '{"type": 5}', '{"type": "unit"}', "{" * 9999, '{"type": "ack", "number": 999}',
+             '{"type": "ack"}', '{"type": "ack", "number": NaN}', '{"type": "ack", "number": -1}',
+             '{"type": "\\ud800"}'],
+    ids=lambda text: text[:20],
+)  # fmt: skip
+def test_what_is_no_message_ends_the_line(server: Any, text: str) -> None:
+    with line(server) as client:
+        client.socket.send(text)
+        assert client.closed() == 4400
+
+
+def test_binary_messages_are_refused(server: Any) -> None:
+    with line(server) as client:
+        client.socket.send(b"\x00")
+        assert client.closed() == 4400
+
+
+def test_who_asks_for_nothing_is_left(running: Any, twin: Model) -> None:
+    with running(twin, Limits(request_seconds=0.05)) as server, line(server) as client:
+        assert client.closed() == 4408
+
+
+def test_keys_and_origins(running: Any, twin: Model) -> None:
+    told = base64.urlsafe_b64encode("schlüssel".encode()).decode().rstrip("=")
+    good: list[dict[str, Any]] = [
+        {"additional_headers": {"Authorization": "Bearer plain"}},
+        {"subprotocols": ["interlace.v1", f"key.{told}"]},
+        {"subprotocols": [f"key.{told}", "interlace.v1"], "origin": "https://here.example"},
+        {"subprotocols": ["interlace.v1", f"key.{told}"], "origin": "http://HOST"},
+    ]
+    bad: list[dict[str, Any]] = [
+        {},
+        {"additional_headers": {"Authorization": "Bearer x"}},
+        {"subprotocols": ["key.x", "key.abc"]},
+        {"subprotocols": [f"key.{told}"], "origin": "https://there.example"},
+    ]
+    with running(twin, Limits(keys=("schlüssel", "plain"), origins=("https://here.example",))) as server:
+        for how in good:
+            if how.get("origin") == "http://HOST":
+                how["origin"] = server.url
+            with line(server, **how) as client:
+                client.say("open", prompt="x", max_tokens=1)
+                assert client.hear()["type"] == "opened"
+        for how in bad:
+            with pytest.raises(websockets.exceptions.InvalidStatus) as refused, line(server, **how):
+                pass
+            assert refused.value.response.status_code == 403
+
+
+def test_who_leaves_is_cancelled(running: Any, twin: Model) -> None:
+    with running(twin, pause=0.01) as server:
+        with line(server) as client:
+            client.say("open", prompt="def", max_tokens=200, window=1)
+            assert client.hear()["type"] == "opened" and client.hear()["type"] == "unit"
+            assert server.desk.active == 1
+        while server.desk.active or server.served.service.stats().running:
+            time.sleep(0.01)
+        assert server.metric('request_success_total{finished_reason="abort"') == 1
