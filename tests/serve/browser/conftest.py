@@ -1,6 +1,7 @@
-"""A browser that opens the page: Chromium, driven through playwright, in front of two servers.
+"""A browser that opens the page: Chromium, driven through playwright, in front of servers.
 
-``real`` serves the bundled models, ``script`` says what it is told to. Skipped where Chromium or the driver is absent.
+``real`` serves the bundled models, ``random`` random ones, ``script`` says what it is told to. Skipped where Chromium or
+the driver is absent.
 Screenshots are kept in build/screenshots, or in the folder that INTERLACE_SCREENSHOTS names.
 """
 
@@ -53,6 +54,13 @@ class Running:
 
         choices: list[dict[str, Any]] = httpx.post(self.url + "v1/completions", json=body, timeout=60).json()["choices"]
         return choices[0]
+
+    def says(self, **body: Any) -> str:
+        """What it answers to a conversation."""
+        import httpx
+
+        answer = httpx.post(self.url + "v1/chat/completions", json=body, timeout=60).json()
+        return str(answer["choices"][0]["message"]["content"])
 
     def stop(self) -> None:
         self._server.should_exit = True
@@ -128,14 +136,14 @@ def scripted() -> FastAPI:
     return app
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def script() -> Iterator[Running]:
     running = Running(scripted())
     yield running
     running.stop()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def bundled() -> Iterator[dict[str, Running]]:
     """The bundled models behind the real server, open and behind a key."""
     pytest.importorskip("prometheus_client")
@@ -156,6 +164,16 @@ def bundled() -> Iterator[dict[str, Running]]:
         service.close()
 
 
+@pytest.fixture(scope="session")
+def random(services: list[Any]) -> Iterator[Running]:
+    """Random models, whose text is random bytes; twin has a chat template."""
+    from interlace.serve.app import make_app
+
+    running = Running(make_app(services))
+    yield running
+    running.stop()
+
+
 @pytest.fixture
 def real(bundled: dict[str, Running]) -> Running:
     return bundled["open"]
@@ -169,8 +187,9 @@ DESKTOP = {"width": 1366, "height": 860}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Closed behind every module: while the driver runs, nobody else can run an event loop in this thread."""
     driver = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("no chromium")

@@ -146,6 +146,29 @@ def test_stop_ends_the_request_and_keeps_what_has_come(visit: Visit, real: Any) 
     page.until("document.querySelector('[data-stat=tokens]').textContent === '4'")
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("model", ["twin", "base"])
+def test_characters_that_are_split_over_units_are_whole_in_the_end(
+    visit: Visit, random: Any, model: str, seed: int
+) -> None:
+    page = visit(random, f"pace=0&model={model}&prompt=def&tokens=60&seed={seed}&set.temperature=1")
+    page.click("#go")
+    page.finished()
+    said = random.text(model=model, prompt="def", max_tokens=60, seed=seed, temperature=1.0)
+    assert not said.isascii()
+    assert page.written() == said
+
+
+def test_a_chat_with_a_template(visit: Visit, random: Any) -> None:
+    page = visit(random, "view=chat&pace=0&tokens=12&set.temperature=1")
+    assert page.input_value("#model-a") == "twin"  # the one that has a template
+    page.fill("#prompt", "hello")
+    page.click("#go")
+    page.finished()
+    body = {"model": "twin", "max_tokens": 12, "seed": 0, "temperature": 1.0}
+    assert page.written() == random.says(messages=[{"role": "user", "content": "hello"}], **body)
+
+
 def test_a_chat(visit: Visit, script: Any, real: Any) -> None:
     page = visit(script, "view=chat&pace=0")
     page.fill("#prompt", "hello")
