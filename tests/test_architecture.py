@@ -14,7 +14,7 @@ import interlace
 
 ROOT = Path(interlace.__file__).parent
 FLOORS = [
-    {"errors", "hardware"},
+    {"compiled", "errors", "hardware"},
     {"grid", "jsonl", "sampling"},
     {
         "arrangements",

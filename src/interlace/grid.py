@@ -145,7 +145,7 @@ class Noise:
     True
     """
 
-    seeds: tuple[int, ...]
+    seeds: Sequence[int]
     device: torch.device | str = "cpu"
     vocabulary: int = 0
     _generator: torch.Generator | None = field(default=None, repr=False)

@@ -32,6 +32,11 @@ class Candidates:
     def confidence(self) -> Tensor:
         return self.log_probabilities.gather(-1, self.token[:, None])[:, 0].exp()
 
+    def likeliest(self, count: int) -> tuple[Tensor, Tensor]:
+        """The ``count`` likeliest tokens and their log-probabilities, both [m, count]."""
+        found = self.log_probabilities.topk(min(count, self.logits.shape[-1]), -1)
+        return found.indices, found.values
+
     @cached_property
     def entropy(self) -> Tensor:
         return -(self.log_probabilities.exp() * self.log_probabilities.clamp_min(-1e4)).sum(-1)

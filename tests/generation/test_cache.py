@@ -105,14 +105,14 @@ class Guarded(ExactKV):
 
     checks = 0
 
-    def open(self, ends: list[int]) -> int:
+    def open(self, ends: list[int], rows: list[int] | None = None) -> int:
         for r, length in enumerate(self.lengths):
             now = self.storage[:, :, r, :, :length]
             before = getattr(self, "snapshot", {}).get(r)
             if before is not None:
                 assert torch.equal(now[:, :, :, : before.shape[3]], before)
                 Guarded.checks += 1
-        return super().open(ends)
+        return super().open(ends, rows)
 
     def commit(self, lengths: list[int]) -> None:
         super().commit(lengths)

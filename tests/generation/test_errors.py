@@ -46,8 +46,8 @@ FEATURE_CASES: list[tuple[str, Any, Any, dict[str, Any]]] = [
     ("the network reads features, but the process makes tokens; use a process of features", [[]], 4, BLOCKS),
     ("row 0: a prompt of 2 tokens ends inside a unit; pass whole units of 4", [torch.zeros(2, 3)], 4, FLOW),
     (r"row 0: the prompt is \[4, 2\]; pass \[4, 3\]", [torch.zeros(4, 2)], 4, FLOW),
-    (r"labels are \[3\]; pass 0 to 1, 2 for none", [[]], 4, FLOW | {"label": [3]}),
-    (r"labels are \[-1\]; pass", [[]], 4, FLOW | {"label": [-1]}),
+    (r"the label is 3; pass 0 to 1, 2 for none", [[]], 4, FLOW | {"label": [3]}),
+    (r"the label is -1; pass", [[]], 4, FLOW | {"label": [-1]}),
 ]
 
 

@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from interlace.attention.paged import Pages
 from interlace.attention.positions import Rope
 from interlace.generation import walk
 from interlace.memory import ExactKV
 from interlace.model import load
 from interlace.nn import MoE, Transformer, TransformerConfig
-from interlace.nn.native import MOST, Native, accelerated, library
+from interlace.nn.native import MOST, TILE, Native, accelerated, library
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no C++ compiler")
 
@@ -157,6 +158,105 @@ def test_many_tokens_and_gradients_go_to_the_network() -> None:
     assert len(calls) == 1
     fast.head(fast(*draw(1, 2))).sum().backward()
     assert len(calls) == 2 and net.embed.weight.grad is not None
+
+
+class Pool:
+    """A memory of pages: what a layer wrote, in the slots that it was told."""
+
+    def __init__(self, net: Transformer, slots: int) -> None:
+        config = net.config
+        shape = config.num_layers, 2, slots, config.num_kv_heads, config.head_dim
+        self.storage = torch.full(shape, torch.nan, dtype=net.output.weight.dtype)
+
+    def write(self, layer: int, k: Tensor, v: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+        self.storage[layer][:, slots[0]] = torch.stack([k[0], v[0]]).transpose(1, 2)
+        return self.storage[layer][0], self.storage[layer][1]
+
+
+def packed(fast: Any, lengths: list[int], chunk: int = 10**6, size: int = 4) -> list[Tensor]:
+    """Logits of causal rows that are fed in packs: at most a chunk of each row at a time."""
+    net, rows = getattr(fast, "network", fast), len(lengths)
+    most = -(-max(lengths) // size)
+    tables = torch.randperm(rows * most, generator=torch.Generator().manual_seed(rows)).view(rows, most)
+    pool, found = Pool(net, rows * most * size), [torch.empty(0)] * rows
+    ids = [draw(1, n, seed=n)[0][0] for n in lengths]
+    for first in range(0, max(lengths), chunk):
+        here = [r for r in range(rows) if first < lengths[r]]
+        ends = [min(lengths[r], first + chunk) for r in here]
+        spans = [torch.arange(first, end) for end in ends]
+        starts = [0, *torch.tensor([len(span) for span in spans]).cumsum(0).tolist()]
+        masks: list[Tensor | None] = [torch.ones(end, end, dtype=torch.bool).tril()[first:] for end in ends]
+        slots = torch.cat([tables[r, span // size] * size + span % size for r, span in zip(here, spans, strict=True)])
+        content = torch.cat([ids[r][span] for r, span in zip(here, spans, strict=True)])
+        pages = Pages(tables[here], size, starts, ends, masks)
+        pieces = logits(fast, content[None], torch.cat(spans)[None], pages, pool, slots[None])[0]
+        for r, piece in zip(here, pieces.split([len(span) for span in spans]), strict=True):
+            found[r] = torch.cat([found[r].to(piece.dtype).view(-1, piece.shape[1]), piece])
+    return found
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_packed_rows_are_those_of_the_network(shape: str) -> None:
+    net = network(**SHAPES[shape])
+    lengths = [1, 70, 9, 33]
+    for n, found, plain in zip(lengths, packed(accelerated(net), lengths), packed(net, lengths), strict=True):
+        mask = torch.ones(n, n, dtype=torch.bool).tril()
+        expected = logits(net, draw(1, n, seed=n)[0], torch.arange(n)[None], mask)[0]
+        near = {"rtol": 0, "atol": 1e-5 * float(expected.abs().max())}
+        torch.testing.assert_close(found, expected, **near)
+        torch.testing.assert_close(plain, expected, **near)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_packed_row_is_the_same_to_the_bit_in_any_pack(shape: str, dtype: torch.dtype) -> None:
+    net = network(**SHAPES[shape]).to(dtype)
+    fast, calls = accelerated(net, invariant=True), []
+    net.register_forward_hook(lambda *_: calls.append(1))
+    lengths = [3, 200, 65, 1, 100]  # with others more than MOST and than several tiles of tokens
+    alone = [packed(fast, [n])[0] for n in lengths]
+    for mix, chunk in ((lengths, 10**6), (lengths[::-1], 64), ([*lengths, 200], 150), (lengths, 97)):
+        for n, found in zip(mix, packed(fast, mix, chunk), strict=True):
+            assert torch.equal(found, alone[lengths.index(n)]), (n, mix, chunk)
+    assert not calls
+
+
+def test_a_pack_of_any_size_is_compiled_and_the_head_where_it_is_asked() -> None:
+    net = network()
+    fast, calls = accelerated(net), []
+    net.register_forward_hook(lambda *_: calls.append("blocks"))
+    net.output.register_forward_hook(lambda *_: calls.append("head"))
+    packed(fast, [MOST + 1])
+    assert calls == ["head"]
+    calls.clear()
+    fast = Native(net, invariant=True)
+    packed(fast, [MOST + 1])
+    logits(fast, *draw(3, MOST))
+    assert not calls
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_number_of_tokens_changes_nothing(shape: str, dtype: torch.dtype) -> None:
+    """Tokens of several tiles, all or some; each sees itself alone."""
+    fast, before = accelerated(network(**SHAPES[shape]).to(dtype), invariant=True), torch.get_num_threads()
+    ids, positions = draw(1, 2 * TILE + 5)
+    pool = Pool(fast.network, 2 * TILE + 5)
+
+    def told(some: Tensor) -> Tensor:
+        n = len(some)
+        slots = torch.arange(n)
+        pages = Pages(slots[:, None], 1, [*range(n + 1)], [1] * n, [None] * n)
+        return logits(fast, ids[:, some], positions[:, some], pages, pool, slots[None])[0]
+
+    whole = told(torch.arange(2 * TILE + 5))
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for some in (torch.arange(0, 2 * TILE + 5, 7), torch.arange(TILE - 1, 2 * TILE + 5), torch.arange(TILE)):
+                assert torch.equal(told(some), whole[some])
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Lora(nn.Linear):

@@ -1,4 +1,5 @@
-"""How attention is computed: SDPA with a dense mask anywhere, FlexAttention with a block mask on CUDA, tiles on a CPU.
+"""How attention is computed: SDPA with a dense mask anywhere, FlexAttention with a block mask on CUDA, tiles on a CPU,
+and pages of a pool of keys.
 
 All take the same predicate. FlexAttention skips the blocks that a pattern leaves empty, which halves the work of a
 two-copy row; it has no backward pass on a CPU, so there long rows are cut into tiles, and short ones use one mask.
@@ -10,9 +11,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from .dense import attend_dense
+from .paged import Pages, attend_pages
 from .patterns import Pattern, Tags, dense
 from .tiles import TILE, Tiles, attend_tiles, cut
 
@@ -54,26 +56,17 @@ def _flex() -> Any:
     return torch.compile(flex_attention, dynamic=False) if torch.cuda.is_available() else flex_attention
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | BlockMask | Tiles | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | BlockMask | Tiles | Pages | None) -> Tensor:
     """softmax(q k^T / sqrt(d)) v where the mask allows; q [rows, heads, n, d], k and v [rows, kv_heads, m, d].
 
     ``mask`` is a boolean tensor that broadcasts to [rows, heads, n, m] (True = may see), a ``BlockMask``,
-    ``Tiles``, or ``None``: everything is visible. Heads of q share the heads of k and v in groups (GQA).
+    ``Tiles``, or ``None``: everything is visible. With ``Pages``, q holds many rows behind each other, and k and v are
+    the slots of a pool. Heads of q share the heads of k and v in groups (GQA).
     """
     if isinstance(mask, Tiles):
         return attend_tiles(q, k, v, mask)
+    if isinstance(mask, Pages):
+        return attend_pages(q, k, v, mask)
     if mask is not None and not isinstance(mask, Tensor):
         return _flex()(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
-    rows, heads, n, d = q.shape
-    shared = heads // k.shape[1]
-    if shared == 1 or q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=shared > 1)
-    # The CPU kernel has no grouped form: the heads that share a key become extra queries of it, nothing is copied.
-    q = q.reshape(rows, heads // shared, shared * n, d)
-    if mask is not None:
-        mask = mask.expand(*mask.shape[:-2], n, -1)
-        if mask.dim() > 2 and mask.shape[-3] > 1:
-            mask = mask.reshape(*mask.shape[:-3], heads // shared, shared * n, -1)
-        else:
-            mask = mask.repeat(1, 1, shared, 1)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).view(rows, heads, n, d)
+    return attend_dense(q, k, v, mask)

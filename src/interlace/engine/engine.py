@@ -1,19 +1,43 @@
-"""The engine: requests come and go between moves."""
+"""The engine: requests share forwards, and come and go between moves.
+
+    admit     waiting requests, in their order, while memory holds what they need to begin
+    feed      the next move of every row; of long prompts, a piece
+    forward   all of it at once, whatever systems and settings the rows have
+    advance   the rows of each path together, as ``generate`` does
+    publish   the pages that became final, under names by which other rows find them
+
+A row's tokens depend on nothing but the row: rows see each other nowhere, noise is indexed by (seed, unit, step), and
+on a processor every sum of the compiled kernels is taken in an order that no other row changes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+import heapq
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from ..errors import InterlaceError, SettingError
+import torch
+from torch import Tensor
+
+from ..constraints import Automaton
+from ..errors import BusyError, EngineError, SettingError
+from ..generation import Asked, Event, Feed, Head, Row, Walk, WalkAhead
+from ..memory import PagedBlockCache, PagedKV, PagedPrefixCache, Pool, Span
+from ..nn.native import accelerated
+from ..processes import Biased
+from .packing import forward, heads
+from .prefix import Chain
 
 if TYPE_CHECKING:
-    from ..generation import Event
     from ..model import Model
+    from ..systems import Parts
     from .request import Request
 
-__all__ = ["Engine", "Failure", "Stats"]
+__all__ = ["Engine", "Failure", "Prepared", "Stats"]
+
+CHUNK = 256
+"""Tokens of prompts that a move feeds beside the rows that decode."""
 
 
 @dataclass(frozen=True)
@@ -48,54 +72,437 @@ class Stats:
     preemptions: int = 0
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A request that was found possible: its parts, what its rows can share a walk with, and its constraint."""
+
+    request: Request
+    parts: Parts
+    path: tuple[Any, ...]
+    known: Tensor
+    stop: tuple[int, ...]
+    cells: int
+    automaton: Automaton | None
+
+
+@dataclass(eq=False)
+class _Job:
+    """A request in the queue or under way. row: its row, once it has one; it keeps it while it waits for memory."""
+
+    number: int
+    asked: Prepared
+    lane: _Lane
+    row: Row | None = None
+    chain: Chain | None = None
+    published: int = 0
+    new: int = 0
+
+    def __lt__(self, other: _Job) -> bool:
+        return self.number < other.number
+
+
+@dataclass(eq=False)
+class _Lane:
+    """Rows of one path: their walk, their memory, and the jobs that they belong to, in the order of ``walk.alive``."""
+
+    walk: Walk
+    memory: PagedKV
+    approximate: bool
+    jobs: list[_Job] = field(default_factory=list)
+    users: int = 0
+
+
 class Engine:
     """Requests that share a model: ``add`` them, ``step`` until nothing is left, ``cancel`` what nobody wants any more.
 
     ``step`` makes one move for every row that is under way and returns what became clean (``Event.row`` is the number
     of the request). A request gives the same alone or among others.
+
+    Args:
+        model: of text; its weights may not change any more.
+        slots: tokens whose keys and values the memory holds, for all rows together. page: tokens of a page.
+        rows: requests that are under way at once. waiting: requests that may wait; further ones are refused.
+        chunk: tokens of prompts that a move feeds besides the rows that decode.
+
+    Raises ``SettingError`` for a model that does not generate text, and for sizes below 1.
+
+    >>> import interlace                                                                # doctest: +SKIP
+    >>> engine = Engine(interlace.load("twin"))                                         # doctest: +SKIP
+    >>> engine.add(Request(tuple(engine.model.encode("def area(")), length=16))         # doctest: +SKIP
+    >>> while engine.busy: print(engine.step())                                         # doctest: +SKIP
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self._rows: dict[int, Iterator[Event]] = {}
+    def __init__(
+        self,
+        model: Model,
+        slots: int = 65536,
+        page: int = 16,
+        rows: int = 64,
+        waiting: int = 1024,
+        chunk: int = CHUNK,
+    ) -> None:
+        config = model.checkpoint.config
+        if config.features:
+            raise SettingError("an engine generates text, and this model reads features; use generate")
+        for name, value in {"slots": slots, "page": page, "rows": rows, "chunk": chunk}.items():
+            if value < 1:
+                raise SettingError(f"{name} is {value}; pass 1 or more")
+        self.model, self.rows, self.most, self.chunk = model, rows, waiting, chunk
+        self.network = accelerated(model.network, invariant=True)
+        parameter = next(model.network.parameters())
+        self.pool = Pool(
+            config.num_layers, config.num_kv_heads, config.head_dim, -(-slots // page), page, parameter.dtype,
+            parameter.device,
+        )  # fmt: skip
+        self._lanes: dict[tuple[Any, ...], _Lane] = {}
+        self._jobs: dict[int, _Job] = {}
+        self._waiting: list[_Job] = []
         self._next = 0
+        self._counts = dict.fromkeys(
+            ("prompt_tokens", "cached_tokens", "tokens", "moves", "forwards", "row_moves", "units", "preemptions"), 0
+        )
 
     @property
     def busy(self) -> bool:
-        return bool(self._rows)
+        return bool(self._jobs)
 
-    def add(self, request: Request) -> int:
-        """Queue a request; its number. ``SettingError`` for one that cannot be generated."""
-        if request.length < 0:
-            raise SettingError(f"the length is {request.length}; pass 0 or more")
-        model = self.model.with_(**request.settings)
-        options = {"stop": request.stop} if request.stop is not None else {}
-        rows = model.stream(
-            [request.prompt], request.length, seed=request.seed, drafts=request.drafts, details=request.details,
-            constraints=[request.constraint], places=None if request.places is None else [request.places], **options,
-        )  # fmt: skip
-        number, self._next = self._next, self._next + 1
-        self._rows[number] = rows
-        return number
+    def prepare(self, request: Request) -> Prepared:
+        """Everything about a request that can be seen at once; safe to call in another thread than ``step``.
+
+        Raises ``SettingError`` for one that cannot be generated.
+        """
+        model = self.model if request.system is None else self.model.under(request.system)
+        model = model.with_(**request.settings)
+        parts = model.parts
+        stop = model.checkpoint.stop_token_ids if request.stop is None else request.stop
+        bias = tuple(sorted(request.bias.items()))
+        path = model.system.name, model.settings.model_dump_json(), request.details, request.drafts, request.top, bias
+        vocabulary = model.checkpoint.config.vocab_size
+        if bias and not 0 <= bias[0][0] <= bias[-1][0] < vocabulary:
+            raise SettingError(f"a bias is for a token outside of 0 to {vocabulary - 1}; leave it out")
+        if not 0 <= request.top <= vocabulary:
+            raise SettingError(f"top is {request.top}; pass 0 to {vocabulary}")
+        walk = self._walk(parts, request)
+        known_ = walk.known(request.prompt)
+        cells = walk.needs(known_, request.length)
+        if cells + walk.extra > self.pool.pages * self.pool.size:
+            raise SettingError(
+                f"the request needs {cells + walk.extra} tokens of memory, the engine has "
+                f"{self.pool.pages * self.pool.size}; shorten it, or give the engine more"
+            )
+        automaton = model._automata([request.constraint])[0]
+        if automaton is not None or request.places is not None:
+            walk.add(known_, request.length, 0, None, tuple(stop), request.places, automaton)
+        return Prepared(request, parts, path, known_, tuple(stop), cells, automaton)
+
+    def add(self, request: Request | Prepared) -> int:
+        """Queue a request; its number.
+
+        Raises ``SettingError`` for one that cannot be generated, ``BusyError`` when too many are waiting.
+        """
+        asked = request if isinstance(request, Prepared) else self.prepare(request)
+        if len(self._waiting) >= self.most:
+            raise BusyError(f"{self.most} requests are waiting already; come again later")
+        lane = self._lanes.get(asked.path)
+        if lane is None:
+            kinds: dict[str, tuple[type[PagedKV], bool]] = {
+                "exact": (PagedKV, True), "block": (PagedBlockCache, True), "prefix": (PagedPrefixCache, True),
+                "none": (PagedKV, False),
+            }  # fmt: skip
+            kind, keeps = kinds[asked.parts.memory]
+            memory = kind(self.pool, keeps)
+            walk = self._walk(asked.parts, asked.request)
+            walk.memory = memory
+            lane = self._lanes[asked.path] = _Lane(walk, memory, asked.parts.memory in ("block", "prefix"))
+        job = _Job(self._next, asked, lane)
+        self._next += 1
+        lane.users += 1
+        self._jobs[job.number] = job
+        heapq.heappush(self._waiting, job)
+        self._counts["prompt_tokens"] += len(asked.known)
+        return job.number
 
     def cancel(self, number: int) -> None:
         """Forget a request; nothing happens when it has ended."""
-        self._rows.pop(number, None)
+        job = self._jobs.get(number)
+        if job is not None:
+            self._end(job)
 
     def step(self) -> list[Event | Failure]:
         """One move of everything that is under way."""
-        found: list[Event | Failure] = []
-        for number, events in list(self._rows.items()):
-            try:
-                event = next(events, None)
-            except InterlaceError as error:
-                found.append(Failure(number, error))
-                event = None
-            if event is not None:
-                found.append(replace(event, row=number))
-            if event is None or event.last:
-                del self._rows[number]
+        with torch.inference_mode():
+            found: list[Event | Failure] = list(self._admit())
+            lanes = [lane for lane in self._lanes.values() if lane.jobs]
+            pieces = self._plan(lanes)
+            found += self._move(pieces)
+        self._counts["moves"] += bool(pieces)
+        for lane in lanes:
+            self._publish(lane)
         return found
 
     def stats(self) -> Stats:
-        return Stats(running=len(self._rows))
+        running = len(self._jobs) - len(self._waiting)
+        slots, used = self.pool.pages * self.pool.size, self.pool.used * self.pool.size
+        return Stats(running, len(self._waiting), slots, used, **self._counts)
+
+    def _walk(self, parts: Parts, request: Request) -> Walk:
+        given = parts.sampling
+        lookahead = given.pop("lookahead")
+        given.pop("memory")
+        given |= {"drafts": request.drafts, "details": request.details, "top": request.top}
+        if request.bias:
+            tokens, amounts = zip(*sorted(request.bias.items()), strict=True)
+            given["process"] = Biased(given["process"], tokens, amounts)
+        network = self.model.network
+        return Walk(network, **given) if lookahead is None else WalkAhead(lookahead, network, **given)
+
+    # -- who is under way --------------------------------------------------------------------------------------------
+
+    def _admit(self) -> list[Event]:
+        """Take waiting requests in while there is room; what ends without a step."""
+        found: list[Event] = []
+        while self._waiting and len(self._jobs) - len(self._waiting) < self.rows:
+            job = self._waiting[0]
+            lane, asked, request = job.lane, job.asked, job.asked.request
+            walk, memory = lane.walk, lane.memory
+            if job.row is None:
+                job.row = walk.add(
+                    asked.known, request.length, request.seed, None, asked.stop, request.places, asked.automaton,
+                    job.number,
+                )  # fmt: skip
+                private = b"" if request.places is None else request.places.numpy().tobytes()
+                job.chain = Chain(walk, job.row, self.pool.size, private)
+                if job.row.levels.frontier() >= job.row.end:
+                    heapq.heappop(self._waiting)
+                    memory.join([])
+                    walk.join(job.row)
+                    lane.jobs.append(job)
+                    found += walk.idle()
+                    self._gone(lane)
+                    continue
+            assert job.chain is not None
+            memory.join([])
+            walk.join(job.row)
+            last = len(walk.alive) - 1
+            pages = []
+            for name in job.chain.upto(job.chain.whole(walk.ready(last))):
+                page = self.pool.shared(name)
+                if page is None:
+                    break
+                pages.append(page)
+            while pages and job.chain.whole(len(pages) * self.pool.size) != len(pages):
+                self.pool.release([pages.pop()])
+            memory.tables[last] = list(pages)
+            if memory.keeps:
+                memory.lengths[last] = len(pages) * self.pool.size
+            want = asked.cells + walk.extra if lane.approximate or not memory.keeps else self._start(lane, last)
+            if memory.lacks(last, want) > self.pool.available:
+                walk.leave(last)
+                break
+            memory.hold(last, want)
+            heapq.heappop(self._waiting)
+            lane.jobs.append(job)
+            job.published = len(pages)
+            self._counts["cached_tokens"] += len(pages) * self.pool.size if job.new == 0 else 0
+        return found
+
+    def _start(self, lane: _Lane, r: int) -> int:
+        """Tokens of memory with which a row can begin: what is known of it, and what its first move reads."""
+        move = lane.walk.schedule(lane.walk.alive[r].levels, lane.walk.alive[r].first)
+        assert move is not None
+        return lane.walk._span(r, move).reads + lane.walk.extra
+
+    def _leave(self, job: _Job) -> None:
+        """A row gives its memory back, and waits until there is room for it again."""
+        lane = job.lane
+        r = lane.jobs.index(job)
+        lane.walk.leave(r)
+        lane.walk.moves.pop(r)
+        lane.jobs.pop(r)
+        heapq.heappush(self._waiting, job)
+        self._counts["preemptions"] += 1
+
+    def _end(self, job: _Job) -> None:
+        """A request is gone, from wherever it was."""
+        lane, walk = job.lane, job.lane.walk
+        if job in lane.jobs:
+            r = lane.jobs.index(job)
+            walk.keep([other for other in range(len(lane.jobs)) if other != r])
+            lane.jobs.pop(r)
+        else:
+            self._waiting.remove(job)
+            heapq.heapify(self._waiting)
+            if job.row is not None:
+                walk.vacant.append(job.row.number)
+        self._forget(job)
+
+    def _forget(self, job: _Job) -> None:
+        del self._jobs[job.number]
+        job.lane.users -= 1
+        if not job.lane.users:
+            del self._lanes[job.asked.path]
+
+    def _gone(self, lane: _Lane) -> None:
+        """Forget the jobs whose rows have left their walk by themselves."""
+        alive = {row.number for row in lane.walk.alive}
+        for job in list(lane.jobs):
+            assert job.row is not None
+            if job.row.number not in alive:
+                lane.jobs.remove(job)
+                self._forget(job)
+
+    # -- one move ----------------------------------------------------------------------------------------------------
+
+    def _plan(self, lanes: list[_Lane]) -> list[_Piece]:
+        """What every lane does in this move: which rows step, and which are given a piece of their prompt.
+
+        Rows that decode always step; prompts are fed in the order in which they came, ``chunk`` tokens a move.
+        """
+        for lane in lanes:
+            lane.walk.settle()
+        room = self.chunk
+        steps: dict[_Lane, list[_Job]] = {lane: [] for lane in lanes}
+        fills: dict[_Lane, list[tuple[_Job, int]]] = {lane: [] for lane in lanes}
+        for job in sorted(job for lane in lanes for job in lane.jobs):
+            lane = job.lane
+            if job not in lane.jobs:
+                continue  # it had to give its memory back
+            r = lane.jobs.index(job)
+            walk = lane.walk
+            todo = walk.ready(r) - lane.memory.lengths[r]
+            near = walk.borders(r, 1) - lane.memory.lengths[r]  # the least that can be fed
+            if todo <= near or todo <= room:
+                if self._hold(job, walk.reach(r)):
+                    steps[lane].append(job)
+                    room -= todo if todo > near else 0
+            elif room > 0:
+                end = walk.borders(r, room)
+                if self._hold(job, end):
+                    fills[lane].append((job, end))
+                    room -= end - lane.memory.lengths[r]
+        pieces = []
+        for lane in lanes:
+            mine = {job: r for r, job in enumerate(lane.jobs)}
+            chosen = [mine[job] for job in steps[lane] if job in mine]
+            filled = [(mine[job], end) for job, end in fills[lane] if job in mine]
+            if chosen or filled:
+                pieces.append(_Piece(lane, sorted(chosen), sorted(filled)))
+        return pieces
+
+    def _hold(self, job: _Job, tokens: int) -> bool:
+        """Make room for so many tokens of a row, at the cost of younger ones; whether it is still under way."""
+        lane = job.lane
+        while lane.memory.lacks(lane.jobs.index(job), tokens) > self.pool.available:
+            others = [one for other in self._lanes.values() if not other.approximate for one in other.jobs]
+            youngest = max(others)
+            self._leave(youngest)
+            if youngest is job:
+                return False
+        lane.memory.hold(lane.jobs.index(job), tokens)
+        return True
+
+    def _move(self, pieces: list[_Piece]) -> list[Event | Failure]:
+        feeds: list[tuple[_Piece, Generator[Asked, Tensor, list[Event]] | None, Feed]] = []
+        found: list[Event | Failure] = []
+        for piece in pieces:
+            walk = piece.lane.walk
+            if piece.fills:
+                rows = [r for r, _ in piece.fills]
+                spans = [Span(piece.lane.memory.lengths[r], end, end) for r, end in piece.fills]
+                feeds.append((piece, None, walk.feed(rows, spans, counts=False)))
+            if piece.steps:
+                step = walk.step(piece.steps)
+                feeds.append((piece, step, _fed(next(step))))
+        if not feeds:
+            return found
+        given = [(piece.lane.memory, feed, piece.lane.walk.process.shown(feed.content)) for piece, _, feed in feeds]
+        hidden = forward(self.network, self.pool, given)
+        self._counts["forwards"] += 1
+        asked: list[tuple[_Piece, Generator[Asked, Tensor, list[Event]], Head]] = []
+        for (piece, stepping, _), answer in zip(feeds, hidden, strict=True):
+            if stepping is None:
+                piece.lane.walk.commit([r for r, _ in piece.fills], [end for _, end in piece.fills])
+            else:
+                head = stepping.send(answer)
+                assert isinstance(head, Head)
+                asked.append((piece, stepping, head))
+        if not asked:
+            return found
+        for (piece, stepping, head), prediction in zip(
+            asked, heads(self.network, [head.hidden for _, _, head in asked]), strict=True
+        ):
+            found += self._advance(piece, stepping, head, prediction)
+        return found
+
+    def _advance(
+        self, piece: _Piece, step: Generator[Asked, Tensor, list[Event]], head: Head, prediction: Tensor
+    ) -> list[Event | Failure]:
+        """The rows of a lane take their step; those for which the model gave no numbers end here."""
+        lane = piece.lane
+        failed: list[Failure] = []
+        bad = ~torch.isfinite(prediction.sum(-1)).reshape(-1)
+        if bad.any():
+            prediction = prediction.nan_to_num(0.0, 0.0, 0.0)
+            owners = [r for r, count in zip(head.rows, head.counts, strict=True) for _ in range(count)]
+            for r in sorted({owners[i] for i in bad.nonzero()[:, 0].tolist()}):
+                cause = "the model gave no numbers (NaN or infinite) for this request; check its weights"
+                failed.append(Failure(lane.jobs[r].number, EngineError(cause)))
+        jobs = [lane.jobs[r] for r in piece.steps]
+        self._counts["row_moves"] += len(jobs)
+        events: list[Event] = []
+        try:
+            step.send(prediction)
+        except StopIteration as done:
+            events = done.value
+        except SettingError as error:
+            failed = [Failure(job.number, error) for job in jobs]
+        lost = {failure.request for failure in failed}
+        events = [event for event in events if event.row not in lost]
+        for event in events:
+            if event.clean:
+                job = self._jobs[event.row]
+                fresh = event.start + len(event.content) - max(event.start, len(job.asked.known))
+                job.new += max(0, fresh)
+                self._counts["tokens"] += max(0, fresh)
+                self._counts["units"] += 1
+        for number in lost:
+            self._end(self._jobs[number])
+        for event in events:
+            if event.last:
+                self._finish(self._jobs[event.row])
+        return [*events, *failed]
+
+    def _finish(self, job: _Job) -> None:
+        """A row that has ended leaves its final pages for others to find."""
+        self._name(job, job.lane.jobs.index(job))
+        self._end(job)
+
+    def _publish(self, lane: _Lane) -> None:
+        for r, job in enumerate(lane.jobs):
+            self._name(job, r)
+
+    def _name(self, job: _Job, r: int) -> None:
+        """Let others find the pages of a row that are final."""
+        assert job.chain is not None
+        memory = job.lane.memory
+        if memory.lengths[r] // self.pool.size <= job.published:
+            return
+        pages = job.chain.whole(memory.lengths[r])
+        for page, name in list(enumerate(job.chain.upto(pages)))[job.published :]:
+            self.pool.publish(memory.tables[r][page], name)
+        job.published = max(pages, job.published)
+
+
+@dataclass
+class _Piece:
+    """What one lane does in a move: rows that step, and rows that are given their tokens up to some place."""
+
+    lane: _Lane
+    steps: list[int]
+    fills: list[tuple[int, int]]
+
+
+def _fed(asked: Asked) -> Feed:
+    assert isinstance(asked, Feed)
+    return asked
+

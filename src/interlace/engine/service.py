@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..errors import EngineError
-from .engine import Engine, Failure, Stats
+from ..errors import BusyError, EngineError, InterlaceError
+from .engine import Engine, Failure, Prepared, Stats
 
 if TYPE_CHECKING:
     from ..generation import Event
@@ -22,13 +23,15 @@ __all__ = ["Service", "Stream"]
 class Stream(AsyncIterator["Event"]):
     """The events of one request, as they come; ends behind the last one. Raises what made the request fail.
 
-    ``cancel`` may be called at any time: the row leaves the engine before its next move, and the stream ends.
+    ``cancel`` may be called at any time, from any thread: the row leaves the engine before its next move, and the
+    stream ends.
     """
 
     def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
         self._service, self._loop = service, loop
         self._events: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
         self.number = -1
+        """Of the request in its engine, once it is there."""
 
     async def __anext__(self) -> Event:
         found = await self._events.get()
@@ -43,75 +46,80 @@ class Stream(AsyncIterator["Event"]):
     def cancel(self) -> None:
         self._service.cancel(self)
 
-    def _put(self, item: Event | Exception | None) -> None:
+    def _put(self, *items: Event | Exception | None) -> None:
+        def put() -> None:
+            for item in items:
+                self._events.put_nowait(item)
+
         with suppress(RuntimeError):  # whoever listened is gone, with the loop
-            self._loop.call_soon_threadsafe(self._events.put_nowait, item)
-
-
-def _failed(error: Exception) -> EngineError:
-    return EngineError(f"the engine failed ({type(error).__name__}); ask again, and see the server's log")
+            self._loop.call_soon_threadsafe(put)
 
 
 class Service:
     """Runs an engine in a thread, and hands every request its own events.
 
-    ``submit`` and ``cancel`` may be called from any coroutine, or from a thread on behalf of one (they wait for the end
-    of a move, at most). Raises what ``Engine.add`` raises, at once.
+    ``submit`` and ``cancel`` may be called from any coroutine, or from a thread on behalf of one, and never wait for a
+    forward: what is submitted is looked at in the caller's thread, and the engine takes it in before its next move. A
+    constraint may take a while to be compiled: to keep an event loop free, submit it from a thread.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._inbox: deque[tuple[Stream, Prepared | None]] = deque()
+        self._live: set[Stream] = set()
         self._streams: dict[int, Stream] = {}
-        self._lock, self._work = threading.RLock(), threading.Condition()
-        self._asking = 0  # callers who wait for the end of a move
+        self._work = threading.Condition()
+        self._stats = engine.stats()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
+
+    def prepare(self, request: Request) -> Prepared:
+        """What can be seen of a request at once; raises ``SettingError`` for one that cannot be generated."""
+        return self.engine.prepare(request)
+
+    def submit(self, request: Request | Prepared, loop: asyncio.AbstractEventLoop | None = None) -> Stream:
+        """Queue a request; ``loop``: where its stream is read, the running one by default.
+
+        Raises ``SettingError`` for one that cannot be generated, ``BusyError`` when too many are waiting.
+        """
+        if self._closed:
+            raise EngineError("the engine is closed; start the server again")
+        if len(self._live) >= self.engine.rows + self.engine.most:
+            raise BusyError(f"{len(self._live)} requests are under way or waiting already; come again later")
+        prepared = self.prepare(request) if not isinstance(request, Prepared) else request
+        stream = Stream(self, loop or asyncio.get_running_loop())
+        self._live.add(stream)
+        self._tell(stream, prepared)
+        return stream
+
+    def cancel(self, stream: Stream) -> None:
+        if stream in self._live:
+            self._live.discard(stream)
+            stream._put(None)
+            self._tell(stream, None)
+
+    def stats(self) -> Stats:
+        """Where the engine stood after its last move, with what waits to be taken in."""
+        return self._stats
 
     @property
     def alive(self) -> bool:
         """Whether requests are being worked on."""
         return self._thread.is_alive() and not self._closed
 
-    @contextmanager
-    def _between(self) -> Iterator[None]:
-        """Between two moves: the engine waits for those who ask, or else its loop would hardly ever let them in."""
-        with self._work:
-            self._asking += 1
-        try:
-            with self._lock:
-                yield
-        finally:
-            with self._work:
-                self._asking -= 1
-                self._work.notify_all()
-
-    def submit(self, request: Request, loop: asyncio.AbstractEventLoop | None = None) -> Stream:
-        """``loop``: where the stream is read; default: the running one."""
-        if self._closed:
-            raise EngineError("the engine is closed; start the server again")
-        stream = Stream(self, loop or asyncio.get_running_loop())
-        with self._between():
-            stream.number = self.engine.add(request)
-            self._streams[stream.number] = stream
-        return stream
-
-    def cancel(self, stream: Stream) -> None:
-        with self._between():
-            if self._streams.pop(stream.number, None) is not None:
-                self.engine.cancel(stream.number)
-                stream._put(None)
-
-    def stats(self) -> Stats:
-        with self._between():
-            return self.engine.stats()
+    @property
+    def pending(self) -> int:
+        """Requests that have not ended."""
+        return len(self._live)
 
     async def drain(self, seconds: float) -> bool:
         """Wait until nothing is left to do, at most so long; whether that came."""
-        end = asyncio.get_running_loop().time() + seconds
-        while self._streams and asyncio.get_running_loop().time() < end:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while self._live and loop.time() < end:
             await asyncio.sleep(0.02)
-        return not self._streams
+        return not self._live
 
     def close(self) -> None:
         """Stop the thread; what is still under way fails."""
@@ -119,34 +127,65 @@ class Service:
         with self._work:
             self._work.notify()
         self._thread.join()
-        for stream in self._streams.values():
-            stream._put(EngineError("the engine was closed before the request had ended; ask again"))
-        self._streams.clear()
+        self._fail(EngineError("the engine was closed before the request had ended; ask again"))
+
+    def _tell(self, stream: Stream, prepared: Prepared | None) -> None:
+        self._inbox.append((stream, prepared))
+        with self._work:
+            self._work.notify()
 
     def _run(self) -> None:
         while not self._closed:
-            with self._lock:
+            try:
+                self._take()
+                outputs = self.engine.step()
+            except Exception as error:  # whatever it is, callers must hear of it
+                logging.getLogger(__name__).exception("the engine failed")
+                cause = f"the engine failed ({type(error).__name__}); ask again, and see the server's log"
+                self._fail(EngineError(cause))
+                for number in list(self._streams):
+                    self.engine.cancel(number)
+                self._streams.clear()
+                outputs = []
+            for one in outputs:
+                self._hand(one)
+            self._stats = self.engine.stats()
+            if not self.engine.busy:
+                with self._work:
+                    if not self._inbox and not self._closed:
+                        self._work.wait()
+
+    def _take(self) -> None:
+        """Take in what was submitted and cancelled since the last move."""
+        while self._inbox:
+            stream, prepared = self._inbox.popleft()
+            if prepared is None:
+                self.engine.cancel(stream.number)
+                self._streams.pop(stream.number, None)
+            elif stream in self._live:  # else it was cancelled before it began
                 try:
-                    outputs = self.engine.step()
-                except Exception as error:  # a row that cannot be told from the others: they all hear of it
-                    logging.getLogger(__name__).exception("the engine failed")
-                    outputs = [Failure(number, _failed(error)) for number in self._streams]
-                    for number in self._streams:
-                        self.engine.cancel(number)
-                for one in outputs:
-                    number = one.request if isinstance(one, Failure) else one.row
-                    stream = self._streams.get(number)
-                    if stream is None:
-                        continue
-                    if isinstance(one, Failure):
-                        stream._put(one.error)
-                    else:
-                        stream._put(one)
-                        if one.last:
-                            stream._put(None)
-                    if isinstance(one, Failure) or one.last:
-                        del self._streams[number]
-            with self._work:
-                self._work.wait_for(lambda: not self._asking)
-                if not self.engine.busy and not self._closed:
-                    self._work.wait(0.5)
+                    stream.number = self.engine.add(prepared)
+                    self._streams[stream.number] = stream
+                except InterlaceError as error:
+                    self._live.discard(stream)
+                    stream._put(error)
+
+    def _hand(self, one: Event | Failure) -> None:
+        """Give what was found to whom it belongs."""
+        number = one.request if isinstance(one, Failure) else one.row
+        stream = self._streams.get(number)
+        if stream is None:
+            return
+        ended = isinstance(one, Failure) or one.last
+        if ended:
+            del self._streams[number]
+            self._live.discard(stream)
+        if isinstance(one, Failure):
+            stream._put(one.error)
+        else:
+            stream._put(*([one, None] if ended else [one]))
+
+    def _fail(self, error: Exception) -> None:
+        for stream in list(self._live):
+            stream._put(error)
+        self._live.clear()

@@ -1,7 +1,21 @@
 """Generation: the one loop, its events, and what it refuses."""
 
+from .ahead import WalkAhead
 from .events import OPEN, Event, Result, collect
 from .generate import generate
-from .walk import Guide
+from .walk import Asked, Feed, Guide, Head, Row, Walk
 
-__all__ = ["OPEN", "Event", "Guide", "Result", "collect", "generate"]
+__all__ = [
+    "OPEN",
+    "Asked",
+    "Event",
+    "Feed",
+    "Guide",
+    "Head",
+    "Result",
+    "Row",
+    "Walk",
+    "WalkAhead",
+    "collect",
+    "generate",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "fit"]
 
 
-def fit(process: Process, layout: Layout, config: TransformerConfig, label: Sequence[int] | None) -> None:
+def fit(process: Process, layout: Layout, config: TransformerConfig) -> None:
     """Refuse parts that do not fit each other, and say why."""
     if (process.noise == "normal") != (config.features > 0):
         reads, makes = ("features", "tokens") if config.features else ("tokens", "features")
@@ -33,8 +32,6 @@ def fit(process: Process, layout: Layout, config: TransformerConfig, label: Sequ
     mask_id = getattr(process, "mask_id", 0)
     if config.vocab_size and not 0 <= mask_id < config.vocab_size:
         raise SettingError(f"mask_id is {mask_id}, the vocabulary has {config.vocab_size}; pass the mask token's id")
-    if label is not None and config.classes and len(label) and not 0 <= min(label) <= max(label) <= config.classes:
-        raise SettingError(f"labels are {list(label)}; pass 0 to {config.classes - 1}, {config.classes} for none")
 
 
 def check(

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..arrangements import Arrangement
 from ..attention.patterns import Pattern
 from ..constraints import Automaton
+from ..errors import SettingError
 from ..grid import Schedule
 from ..lookahead import Lookahead
 from ..processes import Process
@@ -79,9 +80,33 @@ def generate(
             or a label that the network does not know, or parts that do not fit each other; a constraint that cannot be
             met in so many tokens, or held on this path.
     """
-    arguments = (
-        network, prompts, length, layout, process, schedule, pattern, memory, arrangement, tuple(stop),
-        seed, label, guide, drafts, fuse, details, places, constraints,
-    )  # fmt: skip
-    walk = Walk(*arguments) if lookahead is None else WalkAhead(lookahead, *arguments)
-    return walk.run()
+    count = len(prompts)
+    lengths = [length] * count if isinstance(length, int) else list(length)
+    seeds = [seed] * count if isinstance(seed, int) else list(seed)
+    if len(lengths) != count or len(seeds) != count or (label is not None and len(label) != count):
+        raise SettingError(f"{count} prompts need {count} lengths, seeds and labels; pass one, or one per row")
+    if places is not None and len(places) != count:
+        raise SettingError(f"{count} prompts and {len(places)} rows of places; pass one per row")
+    if len(constraints) not in (0, count):
+        raise SettingError(
+            f"{count} prompts and {len(constraints)} constraints; pass one per row, None where there is none"
+        )
+    parts = network, layout, process, schedule, pattern, arrangement, guide, drafts, fuse, details, label is not None
+    walk = Walk(*parts) if lookahead is None else WalkAhead(lookahead, *parts)
+    known = [walk.known(prompt) for prompt in prompts]
+    needs = [walk.needs(one, more, number) for number, (one, more) in enumerate(zip(known, lengths, strict=True))]
+    walk.reserve(count, max(needs, default=0))
+    rows = [
+        walk.add(
+            known[number],
+            lengths[number],
+            seeds[number],
+            None if label is None else label[number],
+            tuple(stop),
+            places[number] if places else None,
+            constraints[number] if constraints else None,
+        )
+        for number in range(count)
+    ]
+    walk.furnish(memory)
+    return walk.run(rows)

@@ -8,7 +8,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from ..constraints import Automaton, Window, stretch
+from ..constraints import Automaton, Stretch, Window, stretch
 from ..errors import SettingError
 from ..grid import Levels, Move, Schedule, walk
 from ..processes import Process
@@ -22,27 +22,26 @@ class Held:
     Raises ``SettingError`` for what cannot be held to a constraint, and for a constraint that cannot be met.
     """
 
-    def __init__(
+    def __init__(self, process: Process, schedule: Schedule, vocabulary: int) -> None:
+        self.process, self.schedule, self.vocabulary = process, schedule, vocabulary
+        self.stretches: dict[int, Stretch] = {}
+
+    def add(
         self,
-        constraints: Sequence[Automaton | None],
-        prompts: Sequence[Tensor],
-        lengths: Sequence[int],
+        number: int,
+        one: Automaton | None,
+        prompt: Tensor,
+        length: int,
         stop: tuple[int, ...],
-        process: Process,
-        schedule: Schedule,
-        levels: Sequence[Levels],
-        vocabulary: int,
+        levels: Levels,
+        who: str,
     ) -> None:
-        if len(constraints) not in (0, len(prompts)):
-            raise SettingError(
-                f"{len(prompts)} prompts and {len(constraints)} constraints; pass one per row, None where there is none"
-            )
-        self.stretches = {}
-        for number, one in enumerate(constraints):
-            if one is not None:
-                _fits(one, process, vocabulary, f"row {number}")
-                _in_order(schedule, levels[number])
-                self.stretches[number] = stretch(one, prompts[number], lengths[number], stop, f"row {number}")
+        """Hold row ``number`` to a constraint; None holds it to nothing. ``who``: the row in words."""
+        self.stretches.pop(number, None)
+        if one is not None:
+            _fits(one, self.process, self.vocabulary, who)
+            _in_order(self.schedule, levels)
+            self.stretches[number] = stretch(one, prompt, length, stop, who)
 
     def windows(
         self, moves: Sequence[tuple[int, int, Move]], content: Tensor, places: Sequence[tuple[int, int]], cells: int

@@ -6,14 +6,15 @@
         advance   the live units one step of the process
         yield     the units that became clean
 
-Autoregression, block diffusion, full diffusion, diagonal and level-by-level orders are choices of arguments here.
+Autoregression, block diffusion, full diffusion, diagonal and level-by-level orders are choices of arguments here. A
+step asks for what it needs of the network (``Feed``, ``Head``); who runs the walk answers, alone or for many at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,18 +37,18 @@ if TYPE_CHECKING:
     from ..layouts import Layout
     from ..nn import Transformer
 
-__all__ = ["Fed", "Guide", "Row", "Walk"]
+__all__ = ["Asked", "Feed", "Guide", "Head", "Row", "Walk"]
 
 Guide = Callable[[Callable[[Tensor | None], Tensor], Tensor | None], Tensor]
 """How a prediction is made from forwards under different labels: (predict(label), label) -> prediction."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
-    """One row on its way: where it is in the batch, its levels, and the unit before which it ends (a stop token).
+    """One row on its way: where it is in the tables, its levels, and the unit before which it ends (a stop token).
 
-    first: its first unit that is not clean; begun: whether that unit has had a move or, where a token is predicted at
-    the one before it, whether its first token is known.
+    name: what its events call it. first: its first unit that is not clean; begun: whether that unit has had a move or,
+    where a token is predicted at the one before it, whether its first token is known.
     """
 
     number: int
@@ -55,28 +56,54 @@ class Row:
     length: int
     levels: Levels
     end: int
+    stop: tuple[int, ...] = ()
+    name: int = 0
     first: int = 0
     forwards: int = 0
     slots: int = 0
     begun: bool = True
 
 
-class Fed(NamedTuple):
-    """What a forward is given of every row: tensors [rows, n (, ...)] (index and slots may have one row for all).
+@dataclass
+class Feed:
+    """What a forward is given of some rows, to answer with their hidden states [rows, n, hidden].
 
-    index: place in the row. slots: where its keys are written in memory. mask: boolean [rows, n, reads], or None where
-    every token sees all.
+    rows: which of the living ones. content, positions: [rows, n (, ...)]. slots: where the
+    keys are written in the memory of the row [rows, n]. valid: boolean [rows, n], where there is a token at all;
+    None: everywhere. order: the physical order of the tokens, if not that of their places. told: levels and labels.
+    ``seen(which, reads)``: who may see which of the first ``reads`` keys, boolean [which, n, reads], for some of the
+    rows; ``free``: of every row, whether all its tokens see all that is read.
     """
 
+    rows: list[int]
+    spans: list[Span]
+    reads: list[int]
     content: Tensor
     positions: Tensor
-    index: Tensor  # type: ignore[assignment]  # a tuple has a method of this name
     slots: Tensor
-    mask: Tensor | None
+    valid: Tensor | None
+    seen: Callable[[list[int], int], Tensor]
+    free: list[bool]
+    order: Tensor | None = None
+    told: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Head(NamedTuple):
+    """Hidden states, to answer with their predictions. counts: how many of them belong to every row of ``rows``."""
+
+    hidden: Tensor
+    rows: list[int]
+    counts: list[int]
+
+
+Asked = Feed | Head
 
 
 class Walk:
-    """The state of one call of ``generate``: content and levels of all rows, and the memory behind them."""
+    """The state of rows that take the same path: content and levels of all of them, and the memory behind them.
+
+    Rows come by ``add`` and ``join``, and leave when they have no move left; ``run`` walks all to their end.
+    """
 
     extra = 0
     """Tokens that a forward is given besides those of the row."""
@@ -85,138 +112,231 @@ class Walk:
     constrained = Constrained
     """How its process is held to constraints."""
 
+    memory: Memory
+
     def __init__(
         self,
         network: Transformer,
-        prompts: Sequence[Sequence[int] | Tensor],
-        length: int | Sequence[int],
         layout: Layout,
         process: Process,
         schedule: Schedule,
         pattern: Pattern,
-        memory: str,
-        arrangement: Arrangement | None,
-        stop: tuple[int, ...],
-        seed: int | Sequence[int],
-        label: Sequence[int] | None,
-        guide: Guide | None,
-        drafts: bool,
-        fuse: bool,
-        details: bool,
-        places: Sequence[Tensor] | None,
-        constraints: Sequence[Automaton | None],
+        arrangement: Arrangement | None = None,
+        guide: Guide | None = None,
+        drafts: bool = False,
+        fuse: bool = True,
+        details: bool = False,
+        labelled: bool = False,
+        top: int = 0,
     ) -> None:
-        self.network, self.layout, self.process, self.schedule = accelerated(network), layout, process, schedule
-        self.pattern, self.stop, self.drafts, self.fuse, self.arrangement = pattern, stop, drafts, fuse, arrangement
-        self.guide, size, config = guide, layout.size, network.config
+        self.plain, self.layout, self.process, self.schedule = network, layout, process, schedule
+        self.pattern, self.drafts, self.fuse, self.arrangement = pattern, drafts, fuse, arrangement
+        self.guide, self.labelled, config = guide, labelled, network.config
+        self.config, self.text = config, config.features == 0
+        self.kind = torch.long if self.text else torch.float32
+        self.tail = () if self.text else (config.features,)
         parameter = next(network.parameters())
-        self.device = parameter.device
-        count = len(prompts)
-        lengths = [length] * count if isinstance(length, int) else list(length)
-        seeds = (seed,) * count if isinstance(seed, int) else tuple(seed)
-        if len(lengths) != count or len(seeds) != count or (label is not None and len(label) != count):
-            raise SettingError(f"{count} prompts need {count} lengths, seeds and labels; pass one, or one per row")
-        fit(process, layout, config, label)
-        kind = torch.float32 if config.features else torch.long
-        known = [torch.as_tensor(p, dtype=kind, device="cpu") for p in prompts]
-        tail = (config.features,) if config.features else ()
-        known = [p if len(p) else p.new_zeros(0, *tail) for p in known]
-        for number, (prompt, more) in enumerate(zip(known, lengths, strict=True)):
-            check(number, prompt, more, process, config, layout, self.fills and process.feeds_draft)
-        self.noise = Noise(seeds, self.device, config.vocab_size)
-        self.label = None if label is None else torch.as_tensor(label, device=self.device)
-
-        totals = [layout.units(len(p) + more) * size for p, more in zip(known, lengths, strict=True)]
-        self.width = width = max(totals, default=0)
-        self.nowhere = width + self.extra  # the slot of what is padding
-        self.units = layout.units(self.nowhere)
+        self.device, self.dtype = parameter.device, parameter.dtype
+        fit(process, layout, config)
+        self.seeds: list[int] = []
+        self.noise = Noise(self.seeds, self.device, config.vocab_size)
+        self.held = Held(process, schedule, config.vocab_size)
+        self.alive: list[Row] = []
+        self.moves: list[Move] = []
+        self.vacant: list[int] = []
         # the last column is for cells that no row has
-        self.content = torch.zeros((count, width + 1, *tail), dtype=kind)
-        self.rows: list[Row] = []
-        for number, (prompt, more) in enumerate(zip(known, lengths, strict=True)):
-            units = totals[number] // size
-            if units:
-                draw = partial(self._draw, [number] * units, list(range(units)), [-1] * units, 1)
-                prior = process.prior(draw, units, size, *tail)
-                self.content[number, : units * size] = prior.reshape(units * size, *tail)
-            fresh = self.content[number, : len(prompt)]
-            self.content[number, : len(prompt)] = prompt if config.features else prompt.where(prompt != OPEN, fresh)
-            levels, last = Levels.start(units), -(-(len(prompt) + more) // size)
-            if config.features:
-                levels.value[: len(prompt) // size] = 0.0
-            elif units:
-                cells = self.content[number, : units * size].view(units, size)
-                levels.value[:] = process.level(cells).double().numpy()
-                wanted = self.content[number, (last - 1) * size : len(prompt) + more]
-                if not process.open(wanted[None]).any():
-                    levels.value[last - 1] = 0.0  # only the filling behind the row's end is open
-            levels.prompt = levels.frontier()
-            self.rows.append(Row(number, len(prompt), more, levels, end=last))
-        self.content = self.content.to(self.device)
-        every = [row.levels for row in self.rows]
-        self.held = Held(constraints, known, lengths, stop, process, schedule, every, config.vocab_size)
-        index = torch.arange(width, device=self.device)
-        self.unit = layout.unit(torch.arange(self.nowhere, device=self.device))
-        self.positions = layout.positions(index).unsqueeze(0).repeat(count, *[1] * layout.positions(index).dim())
-        if places is not None and len(places) != count:
-            raise SettingError(f"{count} prompts and {len(places)} rows of places; pass one per row")
-        for number, given in enumerate(places or ()):
-            if given.shape != self.positions[number, : totals[number]].shape:
-                raise SettingError(
-                    f"row {number} has {totals[number]} tokens in whole blocks, its places are {list(given.shape)}; "
-                    f"pass {list(self.positions[number, : totals[number]].shape)}"
-                )
-            if len(given) and not 0 <= int(given.min()) <= int(given.max()) < config.max_positions:
-                raise SettingError(f"row {number}: a place is outside 0 to {config.max_positions - 1}; shorten the row")
-            self.positions[number, : len(given)] = given
-        self.text = config.features == 0
+        self.content = torch.zeros((0, 1, *self.tail), dtype=self.kind, device=self.device)
+        self.label = torch.zeros(0, dtype=torch.long, device=self.device) if labelled else None
+        places = layout.positions(torch.arange(0, device=self.device))
+        self.positions = places.unsqueeze(0)[:0]
         self.carry: Tensor | None = None
-        self.log_prob = torch.zeros(count, width + 1, device=self.device) if details else None
-        self.order = torch.full((count, width + 1), -1, device=self.device) if details else None
-        self.memory: Memory
+        self.log_prob = torch.zeros(0, 1, device=self.device) if details else None
+        self.order = torch.full((0, 1), -1, device=self.device) if details else None
+        self.top = None
+        if top:
+            shape = 0, 1, min(top, config.vocab_size)
+            self.top = torch.zeros(shape, dtype=torch.long, device=self.device), torch.zeros(shape, device=self.device)
+        self.reserve(0, 0)
+
+    @cached_property
+    def network(self) -> Any:
+        """The network as it is run here."""
+        return accelerated(self.plain)
+
+    def reserve(self, rows: int, width: int) -> None:
+        """Make the tables large enough for so many rows of so many tokens."""
+        rows, width = max(rows, len(self.content)), max(width, self.content.shape[1] - 1)
+        more = rows - len(self.content), width + 1 - self.content.shape[1]
+        if any(more):
+            self.content = _grown(self.content, *more)
+            place = self.layout.positions(torch.arange(width, device=self.device))
+            places = place.expand(rows, *place.shape).clone()
+            places[: len(self.positions), : self.positions.shape[1]] = self.positions
+            self.positions = places
+            if self.carry is not None:
+                self.carry = _grown(self.carry, *more)
+            if self.log_prob is not None and self.order is not None:
+                self.log_prob, self.order = _grown(self.log_prob, *more), _grown(self.order, *more, fill=-1)
+            if self.top is not None:
+                self.top = _grown(self.top[0], *more), _grown(self.top[1], *more)
+            if self.label is not None:
+                self.label = torch.cat((self.label, self.label.new_zeros(more[0])))
+        self.vacant += range(rows - more[0], rows)
+        self.seeds += [0] * more[0]
+        self.width = width
+        self.nowhere = width + self.extra  # the slot of what is padding
+        self.units = self.layout.units(self.nowhere)
+        self.unit = self.layout.unit(torch.arange(self.nowhere, device=self.device))
+
+    def needs(self, known: Tensor, length: int, who: int = 0) -> int:
+        """Cells that a row takes. ``SettingError`` for one that cannot be generated; ``who``: its number in words."""
+        check(who, known, length, self.process, self.config, self.layout, self.fills and self.process.feeds_draft)
+        return self.layout.units(len(known) + length) * self.layout.size
+
+    def known(self, prompt: Sequence[int] | Tensor) -> Tensor:
+        """A prompt as this walk reads it."""
+        known = torch.as_tensor(prompt, dtype=self.kind, device="cpu")
+        return known if len(known) else known.new_zeros(0, *self.tail)
+
+    def add(
+        self,
+        known: Tensor,
+        length: int,
+        seed: int = 0,
+        label: int | None = None,
+        stop: tuple[int, ...] = (),
+        places: Tensor | None = None,
+        constraint: Automaton | None = None,
+        name: int | None = None,
+    ) -> Row:
+        """A new row in the tables, which are made larger where that is needed. It has not joined the walk yet."""
+        total, size, process = self.needs(known, length, name or 0), self.layout.size, self.process
+        units = total // size
+        if not self.vacant or total > self.width:
+            self.reserve(len(self.content) if self.vacant else 2 * len(self.content) + 1, total)
+        number = min(self.vacant)
+        who = number if name is None else name
+        self.seeds[number] = seed
+        content = torch.zeros((self.width + 1, *self.tail), dtype=self.kind)
+        if units:
+            draw = partial(self._draw, [number] * units, list(range(units)), [-1] * units, 1)
+            content[:total] = process.prior(draw, units, size, *self.tail).reshape(total, *self.tail)
+        fresh = content[: len(known)]
+        content[: len(known)] = known.where(known != OPEN, fresh) if self.text else known
+        levels, last = Levels.start(units), -(-(len(known) + length) // size)
+        if not self.text:
+            levels.value[: len(known) // size] = 0.0
+        elif units:
+            levels.value[:] = process.level(content[:total].view(units, size)).double().numpy()
+            wanted = content[(last - 1) * size : len(known) + length]
+            if not process.open(wanted[None]).any():
+                levels.value[last - 1] = 0.0  # only the filling behind the row's end is open
+        levels.prompt = levels.frontier()
+        self.held.add(number, constraint, known, length, stop, levels, f"row {who}")
+        place = self.layout.positions(torch.arange(self.width, device=self.device))
+        if places is not None:
+            if places.shape != place[:total].shape:
+                raise SettingError(
+                    f"row {who} has {total} tokens in whole blocks, its places are {list(places.shape)}; "
+                    f"pass {list(place[:total].shape)}"
+                )
+            most = self.config.max_positions
+            if total and not 0 <= int(places.min()) <= int(places.max()) < most:
+                raise SettingError(f"row {who}: a place is outside 0 to {most - 1}; shorten the row")
+            place = place.clone()
+            place[:total] = places
+        self.content[number], self.positions[number] = content.to(self.device), place
+        if self.label is not None:
+            self.label[number] = self._label(label, who)
+        if self.log_prob is not None and self.order is not None:
+            self.log_prob[number], self.order[number] = 0.0, -1
+        self.vacant.remove(number)
+        return Row(number, len(known), length, levels, last, stop if self.text else (), who)
+
+    def _label(self, label: int | None, who: int) -> int:
+        if label is None:
+            raise SettingError("some rows have labels and others none; pass one per row")
+        if self.config.classes and not 0 <= label <= self.config.classes:
+            most = self.config.classes
+            raise SettingError(f"row {who}: the label is {label}; pass 0 to {most - 1}, {most} for none")
+        return label
+
+    def furnish(self, memory: str) -> None:
+        """Give the walk a memory for all the rows that are in its tables."""
+        config, count = self.config, len(self.content)
         kinds: dict[str, type[ExactKV]] = {"exact": ExactKV, "block": BlockCache, "prefix": PrefixCache}
         if memory in kinds:
-            self.memory = kinds[memory](
-                config.num_layers,
-                count,
-                config.num_kv_heads,
-                config.head_dim,
-                self.nowhere,
-                parameter.dtype,
-                self.device,
-            )
+            shape = config.num_layers, count, config.num_kv_heads, config.head_dim, self.nowhere
+            self.memory = kinds[memory](*shape, self.dtype, self.device)
         elif memory == "none":
             self.memory = Recompute(count)
         else:
             raise SettingError(f"unknown memory {memory!r}; pass exact, block, prefix or none")
 
-    def run(self) -> Iterator[Event]:
-        """Walk until no row has a move left."""
-        self.alive = [row for row in self.rows if row.levels.frontier() < row.end]
-        for row in self.rows:
-            if row not in self.alive:  # nothing is open: the row ends without a step
-                nothing = self.content[row.number, :0]
-                yield Event(row.number, len(row.levels), row.prompt, nothing, True, 0.0, 0, last=True)
-        if len(self.alive) < len(self.rows):
-            self.memory.keep([row.number for row in self.alive])
-        self._look()
-        while self.alive:
-            moves = []
-            for row in self.alive:
-                moves.append(None if row.first >= row.end else self.schedule(row.levels, row.first))
-            if None in moves:
-                kept = [i for i, move in enumerate(moves) if move is not None]
-                if kept:
-                    self.memory.keep(kept)
-                self.alive = [self.alive[i] for i in kept]
-            if self.alive:
-                with torch.inference_mode():
-                    events = self._step([move for move in moves if move is not None])
-                yield from events
+    def run(self, rows: Sequence[Row]) -> Iterator[Event]:
+        """Walk until no row has a move left; the memory has a place for every one of the rows."""
+        self.alive = list(rows)
+        yield from self.idle()
+        while self.settle():
+            with torch.inference_mode():
+                events = self.answered(self.step(list(range(len(self.alive)))))
+            yield from events
 
-    def _step(self, moves: list[Move]) -> list[Event]:
-        """One forward for every row, and one step of the process for every live unit."""
-        rows, size, shift, device = self.alive, self.layout.size, self.process.shift, self.device
+    def idle(self) -> list[Event]:
+        """The rows in which nothing is open end without a step."""
+        done = [row for row in self.alive if row.levels.frontier() >= row.end]
+        if done:
+            self.keep([r for r, row in enumerate(self.alive) if row not in done])
+        self._look()
+        nothing = [self.content[row.number, :0] for row in done]
+        return [
+            Event(row.name, len(row.levels), row.prompt, content, True, 0.0, 0, last=True)
+            for row, content in zip(done, nothing, strict=True)
+        ]
+
+    def settle(self) -> list[Move]:
+        """The next moves, of every living row one; a row that has none left is gone."""
+        moves = [None if row.first >= row.end else self.schedule(row.levels, row.first) for row in self.alive]
+        if None in moves:
+            self.keep([r for r, move in enumerate(moves) if move is not None])
+        self.moves = [move for move in moves if move is not None]
+        return self.moves
+
+    def keep(self, kept: list[int]) -> None:
+        """Only these of the living rows go on."""
+        left = {self.alive[r].number for r in kept}
+        self.vacant += [row.number for row in self.alive if row.number not in left]
+        self.memory.keep(kept)
+        self.alive = [self.alive[r] for r in kept]
+
+    def answered(self, step: Generator[Asked, Tensor, list[Event]]) -> list[Event]:
+        """Run a step, with forwards of its own; what it found."""
+        try:
+            asked = next(step)
+            while True:
+                answer = self.network.head(asked.hidden) if isinstance(asked, Head) else self.fed(asked)
+                asked = step.send(answer)
+        except StopIteration as done:
+            found: list[Event] = done.value
+            return found
+
+    def fed(self, feed: Feed) -> Tensor:
+        """One forward over a rectangle: what is behind the end of a row's tokens is padding."""
+        reads = self.memory.open(feed.reads, feed.rows)
+        mask = None
+        if not (all(feed.free) and len(set(feed.spans)) == 1):
+            mask = feed.seen(list(range(len(feed.rows))), reads)
+            if len(set(feed.spans)) > 1:
+                mask = mask & self._there(feed, reads)
+            mask = mask.unsqueeze(1)
+        shown = self.process.shown(feed.content)
+        hidden: Tensor = self.network(shown, feed.positions, mask, self.memory, feed.slots, **feed.told)
+        return hidden if feed.order is None else taken(hidden, feed.order.argsort(1))
+
+    def step(self, chosen: list[int]) -> Generator[Asked, Tensor, list[Event]]:
+        """One step of the process for every live unit of some of the living rows, and a forward for it."""
+        size, shift, device = self.layout.size, self.process.shift, self.device
+        rows, moves = [self.alive[r] for r in chosen], [self.moves[r] for r in chosen]
         together = moves[0].together or 1
         live = [
             (r, u, s)
@@ -224,17 +344,18 @@ class Walk:
             for u, s in list(zip(move.units, move.step, strict=True))[: 1 if moves[0].together else None]
         ]  # the first unit of every stretch of ``together`` units
         cells = together * size
-        spans = [self._span(r, move) for r, move in enumerate(moves)]
-        fed = [self._committable(r) for r in range(len(rows))]  # clean units that this forward sees for good
+        spans = [self._span(r, move) for r, move in zip(chosen, moves, strict=True)]
+        fed = [self._committable(r) for r in chosen]  # clean units that this forward sees for good
+        before = [self.memory.lengths[r] for r in chosen]
         if (
             not self.fuse
             and self.memory.keeps
             and self.process.feeds_draft
-            and any(units * size > done for units, done in zip(fed, self.memory.lengths, strict=True))
+            and any(units * size > done for units, done in zip(fed, before, strict=True))
         ):
-            self._feed([Span(done, n * size, n * size) for done, n in zip(self.memory.lengths, fed, strict=True)], None)
-            self._commit(fed)
-            spans = [self._span(r, move) for r, move in enumerate(moves)]
+            yield self.feed(chosen, [Span(done, n * size, n * size) for done, n in zip(before, fed, strict=True)])
+            self._commit(chosen, fed)
+            spans = [self._span(r, move) for r, move in zip(chosen, moves, strict=True)]
 
         numbers, units = [rows[r].number for r, _, _ in live], [u for _, u, _ in live]
         every = [
@@ -257,11 +378,16 @@ class Walk:
         read = self._where([r for r, _, _ in live], starts, cells, width - 1)
 
         def predict(label: Tensor | None) -> Tensor:
-            hidden = self._feed(spans, label)
-            return self.network.head(self._read(hidden, read, wanted, width))
+            hidden = self.fed(self.ahead(chosen, spans, label))
+            found: Tensor = self.network.head(self._read(hidden, read, wanted, width))
+            return found
 
         label = None if self.label is None else self.label[[row.number for row in rows]]
-        prediction = predict(label) if self.guide is None else self.guide(predict, label)
+        if self.guide is None:
+            hidden = self._read((yield self.ahead(chosen, spans, label)), read, wanted, width)
+            prediction = yield Head(hidden, *self._owners(hidden, live, chosen, wanted))
+        else:
+            prediction = self.guide(predict, label)
 
         carry = None if self.carry is None else self.carry[where]
         draw = partial(
@@ -272,7 +398,12 @@ class Walk:
         places = [(number, unit * size) for number, unit in zip(numbers, units, strict=True)]
         windows = self.held.windows(paths, self.content, places, cells)
         process = self.constrained(self.process, windows) if any(windows) else self.process
-        after = process.advance(x, prediction, Turn(steps, moves[0].of, draw, carry, details, wanted))
+        count = 0 if self.top is None else self.top[0].shape[-1]
+        after = process.advance(x, prediction, Turn(steps, moves[0].of, draw, carry, details, wanted, count))
+        if self.top is not None and after.top is not None:
+            fixed = wanted & ~self.process.open(after.x)
+            for table, values in zip(self.top, after.top, strict=True):
+                table[where] = values.where(fixed[..., None], table[where])
         if self.log_prob is not None and self.order is not None and after.log_prob is not None:
             fixed = wanted & ~self.process.open(after.x)
             self.log_prob[where] = after.log_prob.where(fixed, self.log_prob[where])
@@ -298,10 +429,46 @@ class Walk:
             if level <= 0 and self._stops(row, u):
                 row.end = min(row.end, u + 1)  # the row goes on until every unit before its end is clean
         self._look()
-        self._keep(fed)
+        self._keep(chosen, fed)
         shown = [(row, u, level) for row, u, level in reached if u < row.end and (self.drafts or level <= 0)]
         final = {row.number: u for row, u, _ in shown if row.levels.frontier(row.first) >= row.end}
         return [self._event(row, u, level, last=final.get(row.number) == u) for row, u, level in shown]
+
+    def ready(self, r: int) -> int:
+        """How many tokens of a row could be in memory before its next move, that are worth a forward of their own."""
+        return self._kept(r, Walk._committable(self, r)) if self.memory.keeps else 0
+
+    def borders(self, r: int, most: int) -> int:
+        """The last token up to which ``most`` tokens of what is ``ready`` can be fed: units that see each other go
+        together."""
+        row, size = self.alive[r], self.layout.size
+        done, goal = self.memory.lengths[r], self.ready(r)
+        end, unit = done, done // size
+        while end < goal:
+            last = self.pattern.horizon(unit, len(row.levels))
+            close = min((last + 1) * size, goal)
+            if close - done > most and end > done:
+                break
+            end, unit = close, last + 1
+        return end
+
+    def join(self, row: Row) -> None:
+        """A row more, for which the memory has a place at its end."""
+        self.alive.append(row)
+        self._look()
+
+    def leave(self, r: int) -> Row:
+        """A row goes without its memory, and may join again."""
+        row = self.alive.pop(r)
+        self.memory.keep([other for other in range(len(self.alive) + 1) if other != r])
+        return row
+
+    def commit(self, rows: list[int], ends: list[int]) -> None:
+        """Keep of these rows the tokens up to ``ends``, which a forward of their own was given."""
+        lengths = list(self.memory.lengths)
+        for r, end in zip(rows, ends, strict=True):
+            lengths[r] = end
+        self.memory.commit(lengths)
 
     def _span(self, r: int, move: Move) -> Span:
         """What the forward of a move is given of a row."""
@@ -311,6 +478,10 @@ class Walk:
             return Span(self.memory.lengths[r], first, first)
         horizon = max(self.pattern.horizon(u, len(row.levels)) for u in move.units)
         return self.memory.span(r, first, (max(move.units) + 1) * size, (horizon + 1) * size, row.begun)
+
+    def reach(self, r: int) -> int:
+        """How many slots of memory the next move of a row reads."""
+        return self._span(r, self.moves[r]).reads + self.extra
 
     def _turn(self, row: Row, unit: int) -> int:
         """Which numbers of a unit's noise are drawn: by visits, not by step, since the last step may be taken again."""
@@ -322,13 +493,15 @@ class Walk:
         known: Tensor = hidden[read][wanted]
         return known
 
-    def _given(self, fed: Fed, spans: list[Span], reads: int) -> Fed:
-        """What the network is really given in place of a span of every row."""
-        return fed
+    def _owners(
+        self, hidden: Tensor, live: list[tuple[int, int, int]], chosen: list[int], wanted: Tensor
+    ) -> tuple[list[int], list[int]]:
+        """To which living row how many of the hidden states that are read belong, in order."""
+        return [chosen[r] for r, _, _ in live], wanted.sum(1).tolist()
 
-    def _keep(self, fed: list[int]) -> None:
+    def _keep(self, chosen: list[int], fed: list[int]) -> None:
         """Keep what a forward has seen for good: of every row, the first ``fed`` units."""
-        self._commit(fed)
+        self._commit(chosen, fed)
 
     def _look(self) -> None:
         """See of every row which unit is the first that is not clean, and whether it has begun."""
@@ -360,65 +533,75 @@ class Walk:
             done += 1
         return done
 
-    def _commit(self, units: list[int]) -> None:
-        """Keep the first ``units`` units of every row, except a token whose prediction is read again."""
-        size, again, lengths = self.layout.size, self.process.shift, []
-        for row, done, count in zip(self.alive, self.memory.lengths, units, strict=True):
-            unread = row.begun and self.process.feeds_draft
-            lengths.append(max(done, min(count * size, row.first * size - (0 if unread else again))))
-        self.memory.commit(lengths)
+    def _commit(self, chosen: list[int], units: list[int]) -> None:
+        """Keep the first ``units`` units of these rows, except a token whose prediction is read again."""
+        self.commit(chosen, [self._kept(r, count) for r, count in zip(chosen, units, strict=True)])
 
-    def _feed(self, spans: list[Span], label: Tensor | None) -> Tensor:
-        """One forward over a span of every row -> hidden states [rows, n, hidden]."""
-        numbers, size, device = [row.number for row in self.alive], self.layout.size, self.device
-        for row, span in zip(self.alive, spans, strict=True):
-            row.forwards += span.end > span.start
-            row.slots += span.end - span.start + self.extra
-        reads = self.memory.open([span.reads + self.extra for span in spans])
+    def _kept(self, r: int, units: int) -> int:
+        row, size = self.alive[r], self.layout.size
+        unread = row.begun and self.process.feeds_draft
+        again = 0 if unread else self.process.shift
+        return max(self.memory.lengths[r], min(units * size, row.first * size - again))
+
+    def ahead(self, chosen: list[int], spans: list[Span], label: Tensor | None) -> Feed:
+        """What the forward of a step is given."""
+        return self.feed(chosen, spans, label)
+
+    def feed(self, chosen: list[int], spans: list[Span], label: Tensor | None = None, counts: bool = True) -> Feed:
+        """A span of every one of some living rows; ``counts``: as a forward of theirs."""
+        rows, size, device = [self.alive[r] for r in chosen], self.layout.size, self.device
+        numbers = [row.number for row in rows]
+        for row, span in zip(rows, spans, strict=True):
+            row.forwards += counts and span.end > span.start
+            row.slots += span.end - span.start
         n = max(span.end - span.start for span in spans)
-        whole = len(numbers) == len(self.rows)
-        mask: Tensor | None
+        valid: Tensor | None = None
         order: Tensor | None = None
         if len(set(spans)) == 1:
             first, end, _ = spans[0]
-            index = torch.arange(first, end, device=device).expand(len(numbers), n)
+            whole = numbers == list(range(len(self.content)))
+            index = slots = torch.arange(first, end, device=device).expand(len(numbers), n)
             content = self.content[:, first:end] if whole else self.content[numbers, first:end]
             positions = self.positions[:, first:end] if whole else self.positions[numbers, first:end]
-            slots, mask = index, None
-            if not self.pattern.full(first // size, (reads - 1) // size, size):
-                levels, every = self._levels(), torch.arange(reads, device=device)[None]
-                mask = dense(self.pattern, self._tags(index[:1], levels), self._tags(every, levels))
         else:
             # rows of different spans share a rectangle: what is behind a row's end goes nowhere and is seen by nobody
-            begin, close, far = torch.tensor(spans, device=device)[:, :, None].unbind(1)
+            begin, close, _ = torch.tensor(spans, device=device)[:, :, None].unbind(1)
             index = begin + torch.arange(n, device=device)
             valid = index < close
             slots = index.where(valid, self.nowhere)
             index = index.minimum(close - 1).clamp_min(0)
             owner = torch.tensor(numbers, device=device)[:, None]
             content, positions = self.content[owner, index], self.positions[owner, index]
-            levels, every = self._levels(), torch.arange(reads, device=device)[None]
-            mask = dense(self.pattern, self._tags(index, levels), self._tags(every, levels))
-            mask = mask & (every < far.clamp_min(1)).unsqueeze(1)
         if self.arrangement is not None:
-            padding = torch.zeros_like(slots) if len(set(spans)) == 1 else (slots == self.nowhere).long()
+            padding = torch.zeros_like(index) if valid is None else (~valid).long()
             order = self.arrangement(self.process.open(content), padding)
-            content, positions, index = (taken(x, order) for x in (content, positions, index))
-        fed = self._given(Fed(content, positions, index, slots, mask), spans, reads)
-        told: dict[str, Tensor] = {}
+        free = [self.pattern.full(span.start // size, (span.reads - 1) // size, size) for span in spans]
+        reads = [span.reads for span in spans]
+        seen = partial(self._seen, chosen, index, valid is None)
+        feed = Feed(chosen, spans, reads, content, positions, slots, valid, seen, free, order)
+        if order is not None:
+            feed.content, feed.positions, index = taken(content, order), taken(positions, order), taken(index, order)
         if self.process.conditioned:
-            told["level"] = self._levels().gather(1, self.unit[index])
+            feed.told["level"] = self._levels(rows).gather(1, self.unit[index])
         if label is not None:
-            told["label"] = label[:, None].expand(-1, n)
-        mask = None if fed.mask is None else fed.mask.unsqueeze(1)
-        shown = self.process.shown(fed.content)
-        hidden = self.network(shown, fed.positions, mask, self.memory, fed.slots, **told)
-        return hidden if order is None else taken(hidden, order.argsort(1))
+            feed.told["label"] = label[:, None].expand(-1, n)
+        return feed
 
-    def _levels(self) -> Tensor:
-        """The level of every unit of the rows, float32 [rows, units]; 0 where a row has no such unit."""
-        found = np.zeros((len(self.alive), self.units), dtype=np.float32)
-        for values, row in zip(found, self.alive, strict=True):
+    def _seen(self, chosen: list[int], index: Tensor, same: bool, which: list[int], reads: int) -> Tensor:
+        rows = [self.alive[chosen[r]] for r in which]
+        index = index[:1] if same else index if len(which) == len(index) else index[which]
+        levels, every = self._levels(rows), torch.arange(reads, device=self.device)[None]
+        return dense(self.pattern, self._tags(index, levels), self._tags(every, levels))
+
+    def _there(self, feed: Feed, reads: int) -> Tensor:
+        """Which of the slots a row may read at all."""
+        far = torch.tensor(feed.reads, device=self.device)[:, None].clamp_min(1)
+        return (torch.arange(reads, device=self.device)[None] < far).unsqueeze(1)
+
+    def _levels(self, rows: Sequence[Row]) -> Tensor:
+        """The level of every unit of some rows, float32 [rows, units]; 0 where a row has no such unit."""
+        found = np.zeros((len(rows), self.units), dtype=np.float32)
+        for values, row in zip(found, rows, strict=True):
             values[: len(row.levels)] = row.levels.value
         return torch.from_numpy(found).to(self.device)
 
@@ -430,11 +613,11 @@ class Walk:
 
     def _stops(self, row: Row, unit: int) -> bool:
         """Whether a clean unit holds a stop token behind the prompt."""
-        if not self.stop or not self.text:
+        if not row.stop:
             return False
         size = self.layout.size
         start, end = max(unit * size, row.prompt), min((unit + 1) * size, row.prompt + row.length)
-        return any(token in self.stop for token in self.content[row.number, start:end].tolist())
+        return any(token in row.stop for token in self.content[row.number, start:end].tolist())
 
     def _event(self, row: Row, unit: int, level: float, last: bool) -> Event:
         size = self.layout.size
@@ -444,9 +627,12 @@ class Walk:
             content = content.masked_fill(self.process.open(content), OPEN)
         log_prob = None if self.log_prob is None else self.log_prob[row.number, start:end].clone()
         order = None if self.order is None else self.order[row.number, start:end].clone()
-        done = level <= 0
+        top = None if self.top is None else (
+            self.top[0][row.number, start:end].clone(), self.top[1][row.number, start:end].clone()
+        )  # fmt: skip
+        done, content = level <= 0, content.clone()
         return Event(
-            row.number, unit, start, content.clone(), done, level, row.forwards, last, row.slots, log_prob, order
+            row.name, unit, start, content, done, level, row.forwards, last, row.slots, log_prob, order, top
         )
 
     def _draw(
@@ -455,3 +641,10 @@ class Walk:
         """Noise of units, side by side where several are decided on together: [units / together, cells, ...]."""
         drawn: Tensor = getattr(self.noise, kind)(rows, units, steps, (cells // together, *tail))
         return drawn.reshape(-1, cells, *tail)
+
+
+def _grown(x: Tensor, rows: int, cells: int, fill: float = 0) -> Tensor:
+    """A table [rows, cells, ...] made larger."""
+    found = x.new_full((x.shape[0] + rows, x.shape[1] + cells, *x.shape[2:]), fill)
+    found[: x.shape[0], : x.shape[1]] = x
+    return found

@@ -1,8 +1,20 @@
 """What of the past is kept, in what form: a file per kind of memory."""
 
-from .block import BlockCache, PrefixCache
+from .block import BlockCache, PagedBlockCache, PagedPrefixCache, PrefixCache
 from .exact import ExactKV
+from .paged import PagedKV, Pool
 from .protocol import Memory, Span
 from .recompute import Recompute
 
-__all__ = ["BlockCache", "ExactKV", "Memory", "PrefixCache", "Recompute", "Span"]
+__all__ = [
+    "BlockCache",
+    "ExactKV",
+    "Memory",
+    "PagedBlockCache",
+    "PagedKV",
+    "PagedPrefixCache",
+    "Pool",
+    "PrefixCache",
+    "Recompute",
+    "Span",
+]

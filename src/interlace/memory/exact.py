@@ -57,7 +57,7 @@ class ExactKV:
     def span(self, row: int, first: int, last: int, horizon: int, begun: bool) -> Span:
         return Span(self.lengths[row], horizon, horizon)
 
-    def open(self, ends: list[int]) -> int:
+    def open(self, ends: list[int], rows: list[int] | None = None) -> int:
         self.reads = max(ends)
         if self.reads > self.capacity:
             raise SettingError(

@@ -38,8 +38,11 @@ class Memory(Protocol):
         """
         ...
 
-    def open(self, ends: list[int]) -> int:
-        """Announce a forward that reads up to ``ends``; return how many key slots, counted from token 0, it reads."""
+    def open(self, ends: list[int], rows: list[int] | None = None) -> int:
+        """Announce a forward that reads up to ``ends``; return how many key slots, counted from token 0, it reads.
+
+        rows: those that it is for; None: all.
+        """
         ...
 
     def write(self, layer: int, k: Tensor, v: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ class Recompute:
     def span(self, row: int, first: int, last: int, horizon: int, begun: bool) -> Span:
         return Span(0, horizon, horizon)
 
-    def open(self, ends: list[int]) -> int:
+    def open(self, ends: list[int], rows: list[int] | None = None) -> int:
         return max(ends)
 
     def write(self, layer: int, k: Tensor, v: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:

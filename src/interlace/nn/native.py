@@ -2,49 +2,46 @@
 
 What lies between two attentions is one call (native.cpp). A step of few tokens is a few calls in place of a
 hundred small operators; and every product is summed in an order that does not depend on the number of tokens.
-The memory, the masks and attention itself stay where they are. The source is compiled at its first use, in seconds,
-and kept in the cache folder of the user; without a C++ compiler everything runs as plain PyTorch.
+The memory, the masks and attention itself stay where they are. Without a C++ compiler everything runs as plain PyTorch.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import os
-import platform
-import shlex
-import shutil
-import subprocess
-import sys
-import warnings
-from hashlib import blake2b
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from ..attention import paged
 from ..attention.kernels import attend
+from ..attention.paged import Pages
+from ..compiled import compiled
 from ..hardware import fast_bfloat16
 from .transformer import MLP, Attention, Block, RMSNorm, Transformer
 
 if TYPE_CHECKING:
     from ..memory.protocol import Memory
 
-__all__ = ["MOST", "Native", "accelerated", "library"]
+__all__ = ["MOST", "TILE", "Native", "accelerated", "library"]
 
 MOST = 128
 """Tokens of a call up to which the compiled blocks run: beyond, a library for large matrices is faster. In bfloat16
 on a processor without instructions for it they run up to 32 times as many."""
 
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-shared")
+TILE = 96
+"""Tokens that pass all weights at once: what a core keeps near. Their number changes no bit."""
+
 _TYPES = {torch.float32: 0, torch.bfloat16: 1}
 _POINTERS = (
     "attention_norm", "qkv", "qkv_bias", "q_norm", "k_norm", "out", "out_bias",
     "mlp_norm", "up", "up_bias", "down", "down_bias",
 )  # fmt: skip
 _SIZES = ("hidden", "heads", "kv_heads", "head_dim", "intermediate")
-_COUNTS = ("rows", "n", "turns")
+_COUNTS = ("rows", "n", "turns", "tile")
 _PLACES = ("x", "normed", "wide", "act", "seen", "q", "k", "v", "cosine", "sine")
 
 
@@ -64,67 +61,30 @@ class _Call(ctypes.Structure):
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled source, or None without a compiler, or with ``INTERLACE_NATIVE=0`` in the environment."""
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if os.environ.get("INTERLACE_NATIVE", "1") == "0" or compiler is None or sys.platform == "win32":
-        return None
-    source = Path(__file__).with_name("native.cpp")
-    key = blake2b(digest_size=8)
-    for part in (source.read_bytes(), compiler.encode(), _processor().encode(), " ".join(_FLAGS).encode()):
-        key.update(len(part).to_bytes(8, "big") + part)
-    try:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        built = root / "interlace" / f"native-{key.hexdigest()}.so"
-        if not built.exists():
-            _compile(compiler, source, built)
-        found = ctypes.CDLL(str(built))
-    except (OSError, subprocess.SubprocessError, RuntimeError) as error:
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        warnings.warn(f"the compiled blocks cannot be used ({cause}); PyTorch's run instead, slower", stacklevel=2)
+    found = compiled(Path(__file__).with_name("native.cpp"))
+    if found is None:
         return None
     pointer, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     found.interlace_step.argtypes = [number, pointer, pointer, pointer, pointer, number]
     found.interlace_norm.argtypes = [number, pointer, pointer, ctypes.c_float, size, size, pointer, pointer]
-    found.interlace_linear.argtypes = [number, pointer, pointer, pointer, size, size, size, pointer, number]
+    found.interlace_linear.argtypes = [number, pointer, pointer, pointer, size, size, size, size, pointer, number]
     for function in (found.interlace_step, found.interlace_norm, found.interlace_linear):
         function.restype = None
     return found
 
 
-def _processor() -> str:
-    """What ``-march=native`` depends on: a home folder may serve several machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
-
-
-def _compile(compiler: str, source: Path, out: Path) -> None:
-    """Under another name, then renamed: two processes may do it at once."""
-    out.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        # libgomp is found by its name, and PyTorch has loaded one: two pools of threads would fight for the processor
-        for threads in (["-fopenmp"], []):
-            command = [*shlex.split(compiler), *_FLAGS, *threads, "-o", str(partial), str(source)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-            if done.returncode == 0:
-                os.replace(partial, out)
-                return
-        raise RuntimeError(f"{compiler}: {done.stderr.strip() or done.returncode}")
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def accelerated(network: Any) -> Any:
+def accelerated(network: Any, invariant: bool = False) -> Any:
     """``network``, or a ``Native`` around it where that computes the same: a plain text transformer on a processor.
+
+    ``invariant``: calls of any number of tokens run compiled, so that a token gives the same to the bit beside any
+    others; without it large ones go to the network, which is faster.
 
     Not for one that was compiled, that anyone watches by hooks, or whose layers were replaced (LoRA); those run as
     they are. The weights are read where they lie: make it anew when they have been moved.
     """
     if not _plain(network) or library() is None:
         return network
-    return Native(network)
+    return Native(network, invariant)
 
 
 def _plain(network: Any) -> bool:
@@ -163,8 +123,9 @@ class Native:
     """A text ``Transformer`` with compiled blocks; takes its place in the loop, for inference.
 
     Called as the network is, with the same result up to rounding (float32: about 1e-6; bfloat16 closer to float32 than
-    the operators of PyTorch, because sums and the residual stream stay float32). Calls of more than ``MOST`` tokens
-    and calls that record gradients go to the network itself.
+    the operators of PyTorch, because sums and the residual stream stay float32). Calls that record gradients go to the
+    network itself, and so do, unless it is ``invariant``, those of more than ``MOST`` tokens; but never because of
+    their number those of packed rows (``Pages``), whose results must not depend on how many share a forward.
 
     >>> from interlace.nn import TransformerConfig
     >>> shape = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "head_dim": 8}
@@ -175,7 +136,7 @@ class Native:
     True
     """
 
-    def __init__(self, network: Transformer) -> None:
+    def __init__(self, network: Transformer, invariant: bool = False) -> None:
         found = library()
         assert found is not None
         self.network, self.config, self.library = network, network.config, found
@@ -195,8 +156,12 @@ class Native:
         self.at_shape = ctypes.addressof(self.shape)
         self.at_blocks = [ctypes.addressof(block) for block in self.blocks]
         self.width = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
-        self.most = MOST if self.kind == 0 or fast_bfloat16("cpu") else 32 * MOST
-        self.scratch: dict[int, tuple[Tensor, ...]] = {}
+        self.most: float = MOST if self.kind == 0 or fast_bfloat16("cpu") else 32 * MOST
+        if invariant:
+            self.most = math.inf
+            paged.library()  # compiled now, not in the first request
+        self.tile = TILE
+        self.scratch = [torch.empty(TILE, size) for size in (config.hidden_size, self.width, config.intermediate_size)]
 
     def __call__(
         self,
@@ -208,18 +173,19 @@ class Native:
         **told: Any,
     ) -> Tensor:
         rows, n = content.shape
-        if rows * n > self.most or told or torch.is_grad_enabled():
+        many = rows * n > self.most and not isinstance(mask, Pages)
+        if many or told or torch.is_grad_enabled():
             return self.network(content, positions, mask, memory, slots, **told)
         network, config, shape, kind = self.network, self.config, self.at_shape, self.kind
         step = self.library.interlace_step
         threads = torch.get_num_threads()
         x = network.embed(content).float()
         cosine, sine = (turn.contiguous() for turn in network.rotation(positions, self.dtype))
-        normed, wide, act = self._scratch(rows * n)
+        normed, wide, act = self.scratch
         q = torch.empty(rows, config.num_heads, n, config.head_dim, dtype=self.dtype)
         k, v = torch.empty(2, rows, config.num_kv_heads, n, config.head_dim, dtype=self.dtype).unbind(0)
         call = _Call(
-            rows, n, cosine.shape[0], x.data_ptr(), normed.data_ptr(), wide.data_ptr(), act.data_ptr(), None,
+            rows, n, cosine.shape[0], self.tile, x.data_ptr(), normed.data_ptr(), wide.data_ptr(), act.data_ptr(), None,
             q.data_ptr(), k.data_ptr(), v.data_ptr(), cosine.data_ptr(), sine.data_ptr(),
         )  # fmt: skip
         at, done = ctypes.addressof(call), None
@@ -247,17 +213,10 @@ class Native:
         hidden = hidden.contiguous()
         out = torch.empty(*hidden.shape[:-1], output.weight.shape[0], dtype=self.dtype)
         self.library.interlace_linear(
-            self.kind, output.weight.data_ptr(), hidden.data_ptr(), self._scratch(m)[0].data_ptr(),
-            m, size, output.weight.shape[0], out.data_ptr(), torch.get_num_threads(),
+            self.kind, output.weight.data_ptr(), hidden.data_ptr(), self.scratch[0].data_ptr(),
+            m, self.tile, size, output.weight.shape[0], out.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return out
-
-    def _scratch(self, m: int) -> tuple[Tensor, ...]:
-        if m not in self.scratch:
-            config = self.config
-            sizes = config.hidden_size, self.width, config.intermediate_size
-            self.scratch[m] = tuple(torch.empty(m, size) for size in sizes)
-        return self.scratch[m]
 
 
 def _parts(block: Any) -> list[Any]:

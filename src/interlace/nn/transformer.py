@@ -23,6 +23,7 @@ from .time import LevelEmbedding
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
+    from ..attention.paged import Pages
     from ..attention.tiles import Tiles
     from ..memory.protocol import Memory
 
@@ -62,7 +63,7 @@ class Attention(nn.Module):
         self,
         x: Tensor,
         rotation: tuple[Tensor, Tensor],
-        mask: Tensor | BlockMask | Tiles | None,
+        mask: Tensor | BlockMask | Tiles | Pages | None,
         memory: Memory | None,
         slots: Tensor | None,
     ) -> Tensor:
@@ -120,7 +121,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         rotation: tuple[Tensor, Tensor],
-        mask: Tensor | BlockMask | Tiles | None,
+        mask: Tensor | BlockMask | Tiles | Pages | None,
         memory: Memory | None,
         slots: Tensor | None,
         condition: tuple[Tensor, Tensor] | None,
@@ -224,7 +225,7 @@ class Transformer(nn.Module):
         self,
         content: Tensor,
         positions: Tensor,
-        mask: Tensor | BlockMask | Tiles | None = None,
+        mask: Tensor | BlockMask | Tiles | Pages | None = None,
         memory: Memory | None = None,
         slots: Tensor | None = None,
         level: Tensor | None = None,

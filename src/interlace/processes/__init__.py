@@ -1,6 +1,7 @@
 """How a unit is corrupted and restored: one process per file."""
 
 from .absorbing import AbsorbingMask
+from .biased import Biased
 from .constrained import Constrained, ConstrainedDrafts
 from .flow import FlowMatching
 from .gaussian import Gaussian
@@ -12,6 +13,7 @@ from .uniform import UniformTokens
 __all__ = [
     "AbsorbingMask",
     "Advanced",
+    "Biased",
     "Constrained",
     "ConstrainedDrafts",
     "FlowMatching",

@@ -11,7 +11,7 @@ from ..paces import Even, Pace
 from ..reveal import Dynamic, Reveal
 from ..sampling import Sampler
 from .masked import MaskedTokens
-from .proposing import propose
+from .proposing import likeliest, propose
 from .protocol import Advanced, Turn
 
 __all__ = ["AbsorbingMask"]
@@ -65,4 +65,4 @@ class AbsorbingMask(MaskedTokens):
         fixed = self.reveal(proposal)
         log_prob = proposal.confidence.clamp_min(1e-38).log().where(fixed, 0.0) if turn.details else None
         x = proposal.token.where(fixed, x)
-        return Advanced(x, self.level(x), log_prob)
+        return Advanced(x, self.level(x), log_prob, top=likeliest(masked, proposal.drawn, turn.top))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..sampling import Sampler
+from .proposing import likeliest
 from .protocol import Advanced, Draw, Turn
 
 __all__ = ["NextToken"]
@@ -54,4 +55,5 @@ class NextToken:
         uniform = None if self.sampler.greedy else turn.draw("uniform", x.shape[1]).flatten()
         drawn = self.sampler(prediction, uniform)
         log_prob = drawn.confidence.clamp_min(1e-38).log().view_as(x) if turn.details else None
-        return Advanced(drawn.token.view_as(x), torch.zeros(len(x)), log_prob)
+        top = likeliest(torch.ones_like(x, dtype=torch.bool), drawn, turn.top)
+        return Advanced(drawn.token.view_as(x), torch.zeros(len(x)), log_prob, top=top)

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from ..paces import Pace
 from ..reveal import Proposal
-from ..sampling import Sampler
+from ..sampling import Candidates, Sampler
 from .protocol import Turn
 
-__all__ = ["propose"]
+__all__ = ["likeliest", "propose"]
 
 
 def propose(open: Tensor, prediction: Tensor, sampler: Sampler, pace: Pace, turn: Turn) -> Proposal:
@@ -17,3 +17,14 @@ def propose(open: Tensor, prediction: Tensor, sampler: Sampler, pace: Pace, turn
     size = open.shape[1]
     drawn = sampler(prediction, None if sampler.greedy else turn.draw("uniform", size)[open])
     return Proposal(open, drawn, pace(open.sum(1), size, turn.step, turn.of), turn.step, turn.of)
+
+
+def likeliest(open: Tensor, drawn: Candidates, count: int) -> tuple[Tensor, Tensor] | None:
+    """The ``count`` likeliest tokens of every open token and their log-probabilities, [m, size, count]; 0 elsewhere."""
+    if not count:
+        return None
+    found = []
+    for values in drawn.likeliest(count):
+        nothing = values.new_zeros((*open.shape, values.shape[-1]))
+        found.append(nothing.masked_scatter(open[..., None], values))
+    return found[0], found[1]

@@ -19,7 +19,7 @@ class Turn(NamedTuple):
 
     step: int64 [m] in 0..of-1. draw: their noise. carry [m, size, ...]: what the step before left, None at first.
     details: whether the log-probabilities of the tokens are wanted. wanted: boolean [m, size], the open tokens that are
-    predicted, when those are not all; the others stay as they are.
+    predicted, when those are not all; the others stay as they are. top: so many of the likeliest tokens are wanted too.
     """
 
     step: Tensor
@@ -28,16 +28,19 @@ class Turn(NamedTuple):
     carry: Tensor | None = None
     details: bool = True
     wanted: Tensor | None = None
+    top: int = 0
 
 
 class Advanced(NamedTuple):
     """Units after a step. x [m, size, ...]; level float [m], really reached; log_prob [m, size] of the tokens fixed
-    now (0 elsewhere), or None; carry [m, size, ...]: what a multistep solver remembers, or None."""
+    now (0 elsewhere), or None; carry [m, size, ...]: what a multistep solver remembers, or None; top: the likeliest
+    tokens of what was predicted and their log-probabilities, both [m, size, k], or None."""
 
     x: Tensor
     level: Tensor
     log_prob: Tensor | None = None
     carry: Tensor | None = None
+    top: tuple[Tensor, Tensor] | None = None
 
 
 class Process(Protocol):

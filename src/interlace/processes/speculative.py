@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import SettingError
 from ..sampling import Sampler
 from .masked import MaskedTokens
+from .proposing import likeliest
 from .protocol import Advanced, Turn
 
 __all__ = ["Speculative"]
@@ -80,4 +81,5 @@ class Speculative(MaskedTokens):
         proposed = self.sampler(ahead.flatten(0, 1), numbers).token.view(m, size - 1)
         drafts = torch.full_like(x, self.mask_id).scatter(1, behind, proposed)
         x = found.where(fixed, x)
-        return Advanced(x, self.level(x), log_prob, drafts)
+        top = likeliest((place < size).expand(m, cells), verified, turn.top)
+        return Advanced(x, self.level(x), log_prob, drafts, top)

@@ -50,7 +50,7 @@ def make_app(models: Sequence[Served], limits: Limits | None = None) -> FastAPI:
         word = "ready" if desk.ready else "draining" if desk.draining else "failed"
         return Json({"status": word}, 200 if desk.ready else 503)
 
-    @app.get("/metrics", **described("Metrics in Prometheus' text"))
+    @app.get("/metrics", **described("Metrics in Prometheus' text", kind="text/plain"))
     async def metrics() -> Response:
         return Response(await run_in_threadpool(desk.metrics.text), media_type="text/plain; version=0.0.4")
 
