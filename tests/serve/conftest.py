@@ -25,12 +25,11 @@ from interlace.worlds.tokenizer import END_ID, MASK_ID, train_tokenizer
 
 try:
     import httpx
-    import uvicorn
     import websockets  # noqa: F401
 
     from interlace.serve.app import make_app
     from interlace.serve.desk import Limits
-    from interlace.serve.run import Server
+    from interlace.serve.run import Server, configured
     from interlace.serve.served import Served
 except ModuleNotFoundError:  # without the extra `serve` nothing of this can be tested
     collect_ignore_glob = ["test_*.py"]
@@ -182,7 +181,7 @@ class Running:
 
     def __init__(self, models: list[Served], limits: Limits, seconds: float) -> None:
         app = make_app(models, limits)
-        config = uvicorn.Config(app, "127.0.0.1", 0, log_config=None, lifespan="off", timeout_graceful_shutdown=5)
+        config = configured(app, "127.0.0.1", 0, limits)
         self.desk, self.served = app.state.desk, models[0]
         self.server = Server(config, app.state.desk, seconds)
         self._socket = socket.create_server(("127.0.0.1", 0))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +20,7 @@ from interlace.engine import Request
 from interlace.errors import EngineError
 from interlace.model import Model
 from interlace.serve.desk import Limits
+from interlace.serve.socket import packed
 
 openai = pytest.importorskip("openai")
 
@@ -123,6 +127,19 @@ def test_a_slow_body(running: Run, twin: Model) -> None:
         assert server.desk.active == 0
 
 
+@pytest.mark.parametrize("head", [b"", b"POST /v1/comp", HEAD.encode()])
+def test_a_slow_head(running: Run, twin: Model, head: bytes) -> None:
+    limits = Limits(body_seconds=0.1)
+    with running(twin, limits) as server, socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        if head:
+            line.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            told = b""
+            while b'"ok"' not in told:
+                told += line.recv(1000)
+        line.sendall(head)
+        assert line.recv(1000) == b""
+
+
 def test_an_answer_that_takes_too_long(running: Run, twin: Model) -> None:
     with running(twin, Limits(request_seconds=0.15), pause=0.02) as server:
         late = server.post({"max_tokens": 200})
@@ -213,3 +230,21 @@ def test_a_closed_service_is_not_ready(running: Run, twin: Model) -> None:
         assert server.post({}).status_code == 503
         with pytest.raises(EngineError):
             server.served.service.submit(Request((1,), 1), None)
+
+
+def test_the_examples_of_the_guide_run(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    guide = Path(__file__).parents[2] / "docs/howto/serve.md"
+    blocks = re.findall(r"```python\n(.*?)```", guide.read_text(), re.S)
+    assert len(blocks) == 3
+    code = "\n".join(blocks).replace("http://127.0.0.1:8000", server.url)
+    exec(compile(code, str(guide), "exec"), {"__name__": "guide"})
+    assert "tokens per forward" in capsys.readouterr().out
+
+
+def test_the_unpacking_of_the_reference_reads_a_unit() -> None:
+    reference = Path(__file__).parents[2] / "docs/reference/stream.md"
+    (code,) = re.findall(r"```python\n(.*?)```", reference.read_text(), re.S)
+    found: dict[str, Any] = {}
+    exec(compile(code, str(reference), "exec"), found)
+    header, content = found["unpacked"](packed({"dtype": "int32", "shape": [2]}, struct.pack("<2i", 7, -1)))
+    assert header["shape"] == [2] and content.tolist() == [7, -1]

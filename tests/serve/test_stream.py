@@ -69,7 +69,7 @@ def test_a_row_is_a_stream_of_numbered_units(server: Any, twin: Model) -> None:
         assert client.socket.subprotocol == "interlace.v1"
         client.say("open", prompt="def area(", max_tokens=20, model="twin")
         opened = client.hear()
-        assert opened["type"] == "opened" and opened["dtype"] == "int32" and opened["window"] == 8
+        assert opened["type"] == "opened" and opened["dtype"] == "int32" and opened["credit"] == 8
         ended = client.take()
         expected = twin.complete("def area(", 20, stop=())
         ids = [token for unit in client.units for token in unit["ids"]]
@@ -81,10 +81,10 @@ def test_a_row_is_a_stream_of_numbered_units(server: Any, twin: Model) -> None:
         assert text_of(client.units) == twin.tokenizer.decode(twin.complete("def area(", 20).content.tolist())
 
 
-def test_no_more_than_the_window_is_on_its_way(server: Any) -> None:
+def test_no_more_than_the_credit_is_on_its_way(server: Any) -> None:
     with line(server) as client:
-        client.say("open", prompt="def", max_tokens=40, window=2)
-        assert client.hear()["window"] == 2
+        client.say("open", prompt="def", max_tokens=40, credit=2)
+        assert client.hear()["credit"] == 2
         assert [client.hear()["number"] for _ in range(2)] == [0, 1]
         client.say("open", prompt="x")  # is refused; so it shows that no unit has come meanwhile
         assert client.hear()["error"]["code"] == "row_under_way"
@@ -100,7 +100,7 @@ def test_no_more_than_the_window_is_on_its_way(server: Any) -> None:
 
 def test_who_takes_nothing_holds_nobody_up(server: Any) -> None:
     with line(server) as slow, line(server) as fast:
-        slow.say("open", prompt="def", max_tokens=200, window=1)
+        slow.say("open", prompt="def", max_tokens=200, credit=1)
         assert slow.hear()["type"] == "opened" and slow.hear()["type"] == "unit"
         fast.say("open", prompt="def", max_tokens=40)
         assert fast.hear()["type"] == "opened" and fast.take()["type"] == "ended"
@@ -117,7 +117,7 @@ def test_drafts(server: Any) -> None:
 
 def test_a_prompt_on_the_way_goes_behind_what_is_written(server: Any, twin: Model) -> None:
     with line(server) as client:
-        client.say("open", prompt="def area(", max_tokens=200, window=1)
+        client.say("open", prompt="def area(", max_tokens=200, credit=1)
         client.hear()
         client.hear()  # the first unit, and no more before it is acknowledged
         client.say("prompt", prompt="\nreturn", max_tokens=12)
@@ -129,7 +129,9 @@ def test_a_prompt_on_the_way_goes_behind_what_is_written(server: Any, twin: Mode
         after = client.units[len(before) :]
         assert after[0]["number"] == prompted["number"] and after[0]["start"] == prompted["start"]
         written = prompted["start"] - len(twin.encode("def area(")) - len(twin.encode("\nreturn"))
-        assert written >= len(before[0]["ids"])
+        assert written == sum(len(unit["ids"]) for unit in before)
+        told = twin.tokenizer.decode(twin.complete("def area(", 200).content.tolist()[:written])
+        assert text_of(before) + prompted["text"] == told
         start = twin.encode("def area(") + twin.complete("def area(", 200).content.tolist()[:written]
         expected = twin.complete([*start, *twin.encode("\nreturn")], 12)
         assert text_of(after) == twin.tokenizer.decode(expected.content.tolist())
@@ -137,7 +139,7 @@ def test_a_prompt_on_the_way_goes_behind_what_is_written(server: Any, twin: Mode
 
 def test_cancelled_and_opened_again(server: Any) -> None:
     with line(server) as client:
-        client.say("open", prompt="def", max_tokens=200, window=1)
+        client.say("open", prompt="def", max_tokens=200, credit=1)
         assert client.hear()["type"] == "opened" and client.hear()["type"] == "unit"
         client.say("cancel")
         ended = client.hear()
@@ -155,8 +157,8 @@ def test_cancelled_and_opened_again(server: Any) -> None:
         ({"type": "open", "prompt": ["a", "b"]}, "prompt"),
         ({"type": "open", "prompt": [-1]}, "prompt"),
         ({"type": "open", "prompt": "x", "n": 2}, "n"),
-        ({"type": "open", "prompt": "x", "window": 0}, "window"),
-        ({"type": "open", "prompt": "x", "window": 10**9}, "window"),
+        ({"type": "open", "prompt": "x", "credit": 0}, "credit"),
+        ({"type": "open", "prompt": "x", "credit": 10**9}, "credit"),
         ({"type": "open", "prompt": "x", "model": "nope"}, "model"),
         ({"type": "open", "prompt": "x", "max_tokens": 10**9}, "max_tokens"),
         ({"type": "open", "prompt": "x", "echo": True}, "echo"),
@@ -229,7 +231,7 @@ def test_keys_and_origins(running: Any, twin: Model) -> None:
 def test_who_leaves_is_cancelled(running: Any, twin: Model) -> None:
     with running(twin, pause=0.01) as server:
         with line(server) as client:
-            client.say("open", prompt="def", max_tokens=200, window=1)
+            client.say("open", prompt="def", max_tokens=200, credit=1)
             assert client.hear()["type"] == "opened" and client.hear()["type"] == "unit"
             assert server.desk.active == 1
         while server.desk.active or server.served.service.stats().running:

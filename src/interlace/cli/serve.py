@@ -106,5 +106,4 @@ def serve(
         (name, open_text_model(path, system, dtype, device, decoding))
         for name, path in map(named, models or ["twin", "base"])
     ]
-    say(f"serving {', '.join(name for name, _ in opened)} on http://{host}:{port}")
     run(opened, host, port, limits, drain_seconds, chat_template, log_level)

@@ -136,8 +136,8 @@ class Service:
 
     def _run(self) -> None:
         while not self._closed:
-            self._take()
             try:
+                self._take()
                 outputs = self.engine.step()
             except Exception as error:  # whatever it is, callers must hear of it
                 logging.getLogger(__name__).exception("the engine failed")

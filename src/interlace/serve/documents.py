@@ -38,18 +38,18 @@ WHY = {
 }
 
 
-def described(summary: str, body: type[BaseModel] | None = None) -> dict[str, Any]:
-    """Arguments of a route: what it reads and what it answers, besides the code."""
+def described(summary: str, body: type[BaseModel] | None = None, kind: str = "application/json") -> dict[str, Any]:
+    """Arguments of a route: what it reads and what it answers. kind: the type of an answer without a body."""
     found: dict[str, Any] = {
         "responses": {
             code: {"description": why, "content": {"application/json": {"schema": error}}} for code, why in WHY.items()
         }
     }
-    found["responses"]["200"] = {
-        "description": "the answer; with stream, server-sent events of its chunks",
-        "content": {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {}},
-    }
+    answer: dict[str, Any] = {kind: {"schema": {"type": "object"}} if kind == "application/json" else {}}
+    found["responses"]["200"] = {"description": "the answer", "content": answer}
     if body is not None:
+        found["responses"]["200"]["description"] = "the answer; with stream, server-sent events of its chunks"
+        answer["text/event-stream"] = {}
         found["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": _inline(body.model_json_schema())}},

@@ -17,12 +17,13 @@ from ..errors import SettingError
 from .app import make_app
 from .desk import Desk, Limits
 from .guard import Lines
+from .patience import Patient
 from .served import Served
 
 if TYPE_CHECKING:
     from ..model import Model
 
-__all__ = ["Server", "logged", "named", "serve"]
+__all__ = ["Server", "configured", "logged", "named", "serve"]
 
 log = logging.getLogger("interlace.serve")
 
@@ -98,17 +99,32 @@ def serve(
                 raise SettingError(f"two models are called {name}; name one of them: NAME=PATH")
             served.append(Served(name, model, Service(Engine(model)), "none" if template == "none" else "plain"))
         app = make_app(served, limits)
-        config = uvicorn.Config(
-            app, host, port, log_config=None, access_log=False, server_header=False, proxy_headers=False,
-            lifespan="off", ws="websockets-sansio", timeout_graceful_shutdown=5, ws_max_size=limits.body_bytes,
-            ws_per_message_deflate=False,
-        )  # fmt: skip
+        config = configured(app, host, port, limits)
         socket = bound(config)
         Server(config, app.state.desk, drain_seconds).run([socket])
     finally:
         for one in served:
             if one.service.alive:
                 one.service.close()
+
+
+def configured(app: Any, host: str, port: int, limits: Limits) -> uvicorn.Config:
+    """How uvicorn runs the application."""
+    return uvicorn.Config(
+        app,
+        host,
+        port,
+        http=type("Timed", (Patient,), {"seconds": limits.body_seconds}),
+        ws="websockets-sansio",
+        ws_max_size=limits.body_bytes,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
 
 
 def bound(config: uvicorn.Config) -> Any:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from ..errors import InterlaceError
+from ..worlds.tokenizer import decode
 from .answering import Answer, Piece
 from .asking import Ask, Prompt, asked
 from .bodies import CompletionBody, checked
@@ -29,7 +30,7 @@ __all__ = ["PROTOCOL", "Session", "packed"]
 
 PROTOCOL = "interlace.v1"
 BAD, LATE = 4400, 4408
-WINDOW = 64
+CREDIT = 64
 """Units that may be on their way at most."""
 log = logging.getLogger("interlace.serve")
 
@@ -38,7 +39,7 @@ class Opening(CompletionBody):
     """``open``: the fields of a completion, of one row, and how many units may be on their way."""
 
     prompt: str | list[int] = Field(description="a text, or token ids")
-    window: int | None = Field(None, ge=1, le=WINDOW)
+    credit: int | None = Field(None, ge=1, le=CREDIT, description="units that may be on their way")
 
 
 class Prompting(BaseModel):
@@ -71,14 +72,15 @@ def packed(header: dict[str, Any], payload: bytes) -> bytes:
 class Session:
     """One connection: rows one after the other, each a stream of numbered units.
 
-    At most ``window`` units are on their way; then the client must say what has come (``ack``).
+    At most ``credit`` units are on their way; then the client must say what has come (``ack``).
     """
 
     def __init__(self, desk: Desk, socket: WebSocket) -> None:
         self.desk, self.socket = desk, socket
         self._commands: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(8)
         self._sending, self._heard = asyncio.Lock(), asyncio.Condition()
-        self._sent, self._taken, self._window = 0, 0, 1  # units
+        self._sent, self._taken, self._credit = 0, 0, 1  # units
+        self._kept, self._told = 0, ""  # of the row: tokens that were sent in order, and their text
         self._row: asyncio.Task[None] | None = None
         self._ask: Ask | None = None
         self._served: Served | None = None
@@ -186,10 +188,10 @@ class Session:
                 raise Refused(f"{name} has no meaning in a stream of units; leave it out", name)
         served = self.desk.served(body.model)
         prompt, suffix, ask = await asyncio.to_thread(_first, served, body)
-        self._served, self._body, self._window = served, body, body.window or 8
+        self._served, self._body, self._credit = served, body, body.credit or 8
         await self._tell(
             "opened", id=self.socket.scope["interlace.id"], model=served.name, media="text", dtype="int32",
-            window=self._window, number=self._sent, prompt_tokens=len(prompt.ids) + len(suffix.ids if suffix else ()),
+            credit=self._credit, number=self._sent, prompt_tokens=len(prompt.ids) + len(suffix.ids if suffix else ()),
         )  # fmt: skip
         self._begin(ask)
 
@@ -201,14 +203,16 @@ class Session:
             raise Refused("a gap takes no further prompt; open another row", "type")
         served, body, before = self._served, self._body, self._ask
         added = await asyncio.to_thread(prompt_of, served, more.prompt)  # what is wrong with it stops nothing
-        left = (body.max_tokens if body.max_tokens is not None else 16) - len(before.writing.tokens)
         await self._halt()
-        known = [*before.prompt.ids, *before.writing.tokens, *added.ids]
+        kept = before.writing.tokens[: self._kept]
+        untold = decode(served.model.tokenizer, kept, skip_special=True)[len(self._told) :]
+        left = (body.max_tokens if body.max_tokens is not None else 16) - len(kept)
+        known = [*before.prompt.ids, *kept, *added.ids]
         length = max(0, left) if more.max_tokens is None else more.max_tokens
         body = body.model_copy(update={"max_tokens": length})
         asks = await asyncio.to_thread(asked, served, body, [Prompt(known, "")], length, "prompt")
         self._body = body
-        await self._tell("prompted", number=self._sent, start=len(known), prompt_tokens=len(known))
+        await self._tell("prompted", number=self._sent, start=len(known), prompt_tokens=len(known), text=untold)
         self._begin(asks[0])
 
     async def _cancel(self, said: dict[str, Any]) -> None:
@@ -227,7 +231,7 @@ class Session:
         return row.cancelled()
 
     def _begin(self, ask: Ask) -> None:
-        self._ask = ask
+        self._ask, self._kept, self._told = ask, 0, ""
         self._row = asyncio.create_task(self._write(ask))
 
     async def _write(self, ask: Ask) -> None:
@@ -240,7 +244,9 @@ class Session:
                 reason = "length"
                 async with aclosing(answer.pieces()) as pieces:  # type: ignore[type-var]
                     async for piece in pieces:
+                        written = len(ask.writing.tokens)
                         await self._unit(piece)
+                        self._kept, self._told = written, self._told + piece.text
                         reason = piece.finish or reason
                 await self._ended(reason, ask)
         except Refused as error:
@@ -256,7 +262,7 @@ class Session:
         if unit is None:
             return
         async with asyncio.timeout(self.desk.limits.request_seconds), self._heard:
-            await self._heard.wait_for(lambda: self._sent - self._taken < self._window)
+            await self._heard.wait_for(lambda: self._sent - self._taken < self._credit)
         ids = [-1 if token["id"] is None else token["id"] for token in unit["tokens"]]
         about = {name: unit[name] for name in ("index", "start", "clean", "level", "forwards")}
         header = {"type": "unit", "number": self._sent, **about, "media": "text", "dtype": "int32", "shape": [len(ids)]}
