@@ -8,7 +8,7 @@ from interlace.model import Model, load
 from interlace.writing import Writing, unwritten, write
 
 PROMPTS = ["def area(width, height):\n    return", "import os\n", "class Stack:\n    def push", "for i in range("]
-STOPS = ["(", "\n", ")", "self"]
+STOPS = ["(", "\n", ")", "never written"]
 
 
 def written(model: Model, which: Sequence[int]) -> tuple[list[Writing], int]:
