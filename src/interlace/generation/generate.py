@@ -75,7 +75,7 @@ def generate(
             row that is read in another order than it is written in); units are always cut along the row.
         constraints: for every row, what the new tokens up to the stop token must be a text of, or the one gap of open
             tokens inside its prompt (``interlace.constraints``). Without a stop token the length is filled exactly.
-        ended: rows that nobody wants any more; it is looked at before every move, so a caller adds to it as events come.
+        ended: rows that nobody wants any more, looked at before every move: a caller adds to it as events come.
 
     Raises:
         SettingError: nothing to generate from, a length below 0, a row longer than the network's positions, a prompt
