@@ -133,6 +133,13 @@ def test_a_gap_is_filled(ask: Ask, stream: Ask, twin: Model) -> None:
     assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == told["choices"][0]["text"]
 
 
+def test_a_suffix_begins_nothing(ask: Ask, twin: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Model, "encode_prompt", lambda self, text: [5, *self.encode(text)])
+    told = ask(PATH, {"prompt": "def area(", "suffix": " * height", "max_tokens": 1}).json()
+    known = len(twin.encode("def area(")) + len(twin.encode(" * height"))
+    assert told["usage"]["prompt_tokens"] == known + 1
+
+
 def test_drafts(stream: Ask, twin: Model) -> None:
     prompt = "def area("
     chunks = stream(PATH, {"prompt": prompt, "max_tokens": 10, "drafts": True})

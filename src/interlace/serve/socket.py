@@ -201,7 +201,8 @@ class Session:
         if self._body.suffix:
             raise Refused("a gap takes no further prompt; open another row", "type")
         served, body, before = self._served, self._body, self._ask
-        added = await asyncio.to_thread(prompt_of, served, more.prompt)  # what is wrong with it stops nothing
+        # what is wrong with it stops nothing
+        added = await asyncio.to_thread(prompt_of, served, more.prompt, "prompt", False)
         await self._halt()
         kept = before.writing.tokens[: self._kept]
         untold = decode(served.model.tokenizer, kept, skip_special=True)[len(self._told) :]
@@ -285,6 +286,6 @@ class Session:
 
 def _first(served: Served, body: Opening) -> tuple[Prompt, Prompt | None, Ask]:
     prompt = prompt_of(served, body.prompt)
-    suffix = prompt_of(served, body.suffix, "suffix") if body.suffix else None
+    suffix = prompt_of(served, body.suffix, "suffix", False) if body.suffix else None
     length = 16 if body.max_tokens is None else body.max_tokens
     return prompt, suffix, asked(served, body, [prompt], length, "prompt", None, suffix)[0]
