@@ -21,7 +21,7 @@ from .messages import Add, Close, Drop, Message, Opened, Refused, Told, event, r
 if TYPE_CHECKING:
     from ..model import Model
 
-__all__ = ["main"]
+__all__ = ["main", "reason"]
 
 
 class _Line:
@@ -51,7 +51,7 @@ def main(pipe: Connection, opening: Callable[[], Model], sizes: Mapping[str, int
     try:
         engine = Engine(opening(), **sizes)
     except Exception as problem:
-        line.send(_reason(problem))
+        line.send(reason(problem))
         os._exit(1)
     told = engine.stats()
 
@@ -88,12 +88,12 @@ def _listen(line: _Line, opened: list[Driver]) -> None:
             try:
                 driver.add(message.number, driver.engine.prepare(message.asked()))
             except Exception as problem:
-                line.send(Told([(message.number, _reason(problem))], driver.engine.stats()))
+                line.send(Told([(message.number, reason(problem))], driver.engine.stats()))
         elif isinstance(message, Drop):
             driver.cancel(message.number)
 
 
-def _reason(problem: Exception) -> Refused:
+def reason(problem: Exception) -> Refused:
     """One clear error, whatever went wrong."""
     if isinstance(problem, InterlaceError):
         return refused(problem)

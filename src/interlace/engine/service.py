@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..generation import Event
     from .request import Request
 
-__all__ = ["Canceller", "Service", "Stream", "drained"]
+__all__ = ["Canceller", "Service", "Stream", "deliver", "drained"]
 
 
 class Canceller(Protocol):
@@ -51,17 +51,22 @@ class Stream(AsyncIterator["Event"]):
     def cancel(self) -> None:
         self._service.cancel(self)
 
-    def _tell(self, one: Event | Exception) -> None:
-        """Hand out what was found."""
-        self._put(*([one, None] if not isinstance(one, Exception) and one.last else [one]))
 
-    def _put(self, *items: Event | Exception | None) -> None:
-        def put() -> None:
-            for item in items:
-                self._events.put_nowait(item)
+def deliver(found: Sequence[tuple[Stream, Event | Exception | None]]) -> None:
+    """Give every stream what is its own; None ends it. One call for all that are read in the same loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[Stream, Event | Exception | None]]] = {}
+    for one in found:
+        loops.setdefault(one[0]._loop, []).append(one)
 
+    def put(mine: list[tuple[Stream, Event | Exception | None]]) -> None:
+        for stream, item in mine:
+            stream._events.put_nowait(item)
+            if item is not None and not isinstance(item, Exception) and item.last:
+                stream._events.put_nowait(None)
+
+    for loop, mine in loops.items():
         with suppress(RuntimeError):  # whoever listened is gone, with the loop
-            self._loop.call_soon_threadsafe(put)
+            loop.call_soon_threadsafe(put, mine)
 
 
 class Service:
@@ -103,7 +108,7 @@ class Service:
     def cancel(self, stream: Stream) -> None:
         if stream in self._live:
             self._live.discard(stream)
-            stream._put(None)
+            deliver([(stream, None)])
             self._driver.cancel(stream)
 
     def stats(self) -> Stats:
@@ -114,6 +119,20 @@ class Service:
     def alive(self) -> bool:
         """Whether requests are being worked on."""
         return self._thread.is_alive() and not self._closed
+
+    @property
+    def count(self) -> int:
+        """How many engines there are; ``up``: how many of them take requests now."""
+        return 1
+
+    @property
+    def up(self) -> int:
+        return int(self.alive)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether nothing takes requests, and nothing will."""
+        return not self._thread.is_alive()
 
     @property
     def pending(self) -> int:
@@ -143,17 +162,18 @@ class Service:
 
     def _told(self, found: Found, stats: Stats) -> None:
         """Give what was found to whom it belongs."""
+        mine: list[tuple[Stream, Event | Exception | None]] = []
         for stream, one in found:
             assert isinstance(stream, Stream)
             if stream in self._live:  # else it was cancelled meanwhile
-                stream._tell(one)
+                mine.append((stream, one))
                 if ended(one):
                     self._live.discard(stream)
+        deliver(mine)
         self._stats = stats
 
     def _fail(self, error: Exception) -> None:
-        for stream in list(self._live):
-            stream._put(error)
+        deliver([(stream, error) for stream in list(self._live)])
         self._live.clear()
 
 

@@ -25,7 +25,7 @@ from .child import main
 from .engine import Stats
 from .messages import Add, Close, Drop, Message, Opened, Refused, Told, error, receive, send, unpacked
 from .preparing import Prepared, prepared
-from .service import Stream, drained
+from .service import Stream, deliver, drained
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -149,7 +149,7 @@ class Workers:
             if job.worker is not None:
                 job.worker.outbox.put(Drop(job.number))
             self._end(job)
-        stream._put(None)
+            deliver([(stream, None)])
 
     def stats(self) -> Stats:
         """All of them together. What is done again, because a process has ended, counts again."""
@@ -167,6 +167,11 @@ class Workers:
     def up(self) -> int:
         """Processes that take requests now, of ``count``."""
         return sum(one.ready for one in self._workers)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether nothing takes requests, and the last attempt to start a process failed."""
+        return self.up == 0 and any(one.problem for one in self._workers)
 
     @property
     def pending(self) -> int:
@@ -234,7 +239,7 @@ class Workers:
         with self._lock:
             for job in list(self._jobs.values()) if jobs is None else jobs:
                 self._end(job)
-                job.stream._put(problem)
+                deliver([(job.stream, problem)])
 
     # -- what processes say ------------------------------------------------------------------------------------------
 
@@ -247,19 +252,22 @@ class Workers:
     def _told(self, worker: _Worker, told: Told) -> None:
         with self._lock:
             worker.stats = told.stats
+            found: list[tuple[Stream, Event | Exception]] = []
             for number, one in told.found:
                 job = worker.jobs.get(number)
                 if job is not None:  # else it was cancelled meanwhile
-                    self._hand(job, error(one) if isinstance(one, Refused) else unpacked(number, one))
+                    new = self._new(job, error(one) if isinstance(one, Refused) else unpacked(number, one))
+                    found += [] if new is None else [(job.stream, new)]
+            deliver(found)
 
-    def _hand(self, job: _Job, one: Event | Exception) -> None:
-        """Give a request what was found, unless it was given that before; with the lock."""
+    def _new(self, job: _Job, one: Event | Exception) -> Event | Exception | None:
+        """What a request is given, if it was not given that before; with the lock."""
         if not isinstance(one, Exception):
             mark, before = _mark(one), job.place
             job.place += 1
             if before < len(job.told):
                 if job.told[before] == mark:
-                    return
+                    return None
                 assert job.worker is not None
                 job.worker.outbox.put(Drop(job.number))
                 cause = "a process of the engine ended, and another gave other tokens for the same seed; ask again"
@@ -272,7 +280,7 @@ class Workers:
                         self._place_all()
         if isinstance(one, Exception) or one.last:
             self._end(job)
-        job.stream._tell(one)
+        return one
 
     def _lost(self, worker: _Worker, problem: Exception, began: bool) -> None:
         """A process has ended; what it had goes to others, but for what may have ended it."""

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from .. import __version__
-from . import completions
+from . import completions, page
 from .desk import Desk, Limits
 from .documents import described
 from .guard import Keys, Noted
@@ -31,6 +31,7 @@ def make_app(models: Sequence[Served], limits: Limits | None = None) -> FastAPI:
     app = FastAPI(title="interlace", version=__version__, docs_url=None, redoc_url=None)
     app.state.desk = desk
     app.include_router(completions.routes(desk))
+    app.include_router(page.router())
 
     @app.get("/v1/models", **described("The models that are served, and the settings of their decoding"))
     async def models_() -> Response:

@@ -1,0 +1,59 @@
+"""How the processes of the tests open their models; imported by them, and so on ``sys.path``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+import torch
+from conftest import model
+
+from interlace.engine import Engine
+from interlace.errors import CheckpointError
+from interlace.model import Model
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def opened(pause: float = 0.0, deadly: int | None = None, broken: int | None = None, **changes: Any) -> Model:
+    """A tiny model, whose engine pauses in every move; one that is killed, or raises, when a row that has this token in
+    its prompt takes its third move."""
+    plain = Engine.step
+    moves: dict[int, int] = {}
+
+    def step(self: Engine) -> Any:
+        time.sleep(pause if self.busy else 0.0)
+        for number, job in self._jobs.items():
+            prompt = job.asked.request.prompt
+            if {deadly, broken} & set(prompt):
+                moves[number] = moves.get(number, 0) + 1
+                if moves[number] == 3:
+                    if deadly in prompt:
+                        kill()
+                    raise RuntimeError("a broken kernel")
+        return plain(self)
+
+    Engine.step = step  # type: ignore[method-assign]
+    return model("sdar", block_size=4, **changes)
+
+
+def damaged() -> Model:
+    raise CheckpointError("model.safetensors is cut short; download it again")
+
+
+def killed() -> Model:
+    kill()
+    raise AssertionError
+
+
+def large() -> Model:
+    torch.empty(1 << 48)
+    raise AssertionError
+
+
+def unable() -> Model:
+    raise ZeroDivisionError("nothing\nis divided")
