@@ -1,4 +1,4 @@
-"""How the processes of the tests open their models; imported by them, and so on ``sys.path``."""
+"""How the processes of the tests make their engines; imported by them, and so on ``sys.path``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from conftest import model
 
 from interlace.engine import Engine
 from interlace.errors import CheckpointError
-from interlace.model import Model
 
 
 def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def opened(pause: float = 0.0, deadly: int | None = None, broken: int | None = None, **changes: Any) -> Model:
-    """A tiny model, whose engine pauses in every move; one that is killed, or raises, when a row that has this token in
-    its prompt takes its third move."""
+def opened(pause: float = 0.0, deadly: int | None = None, broken: int | None = None, **sizes: int) -> Engine:
+    """An engine of a tiny model, which pauses in every move, and which is killed, or raises, in the third move of a row
+    with this token in its prompt."""
     plain = Engine.step
     moves: dict[int, int] = {}
 
@@ -38,22 +37,22 @@ def opened(pause: float = 0.0, deadly: int | None = None, broken: int | None = N
         return plain(self)
 
     Engine.step = step  # type: ignore[method-assign]
-    return model("sdar", block_size=4, **changes)
+    return Engine(model("sdar", block_size=4), **sizes)
 
 
-def damaged() -> Model:
+def damaged() -> Engine:
     raise CheckpointError("model.safetensors is cut short; download it again")
 
 
-def killed() -> Model:
+def killed() -> Engine:
     kill()
     raise AssertionError
 
 
-def large() -> Model:
+def large() -> Engine:
     torch.empty(1 << 48)
     raise AssertionError
 
 
-def unable() -> Model:
+def unable() -> Engine:
     raise ZeroDivisionError("nothing\nis divided")

@@ -42,7 +42,7 @@ def made() -> Model:
 @pytest.fixture(scope="module")
 def pair(made: Model) -> Iterator[Workers]:
     """Two processes, in which some requests are deadly."""
-    workers = Workers(made, partial(openings.opened, 0.01, DEADLY, BROKEN), 2, slots=1024, page=4)
+    workers = Workers(made, partial(openings.opened, 0.01, DEADLY, BROKEN, slots=1024, page=4), 2)
     yield workers
     workers.close()
 
@@ -172,7 +172,7 @@ def test_a_process_is_killed_under_load(pair: Workers, made: Model, seed: int) -
 
 def test_the_only_process_is_killed(made: Model) -> None:
     """Requests that come while it is started again wait for it; a stopped process cannot hold up the end."""
-    workers = Workers(made, partial(openings.opened, 0.01), 1, slots=1024, page=4)
+    workers = Workers(made, partial(openings.opened, 0.01, slots=1024, page=4))
     try:
         requests = some(6, 3)
         streams: list[tuple[Stream, list[Event]]] = []
@@ -273,10 +273,10 @@ def test_what_is_refused(pair: Workers) -> None:
     async def go() -> None:
         with pytest.raises(SettingError, match="exceed the model's 192 positions"):
             pair.submit(Request((5,) * 100, 100))
-        small, pair._slots = pair._slots, 64
+        small, pair.slots = pair.slots, 64
         with pytest.raises(SettingError, match="the request needs 112 tokens of memory, the engine has 64"):
             pair.submit(Request((5,) * 50, 60))
-        pair._slots = small
+        pair.slots = small
         most, pair._most = pair._most, 0
         with pytest.raises(BusyError, match="come again later"):
             pair.submit(Request((5,), 4))

@@ -7,9 +7,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,9 +16,6 @@ from ..errors import EngineError, InterlaceError
 from .driver import Driver, Found
 from .engine import Engine, Stats
 from .messages import Add, Close, Drop, Message, Opened, Refused, Told, event, receive, refused, send
-
-if TYPE_CHECKING:
-    from ..model import Model
 
 __all__ = ["main", "reason"]
 
@@ -35,8 +31,8 @@ class _Line:
             send(self.pipe, message)
 
 
-def main(pipe: Connection, opening: Callable[[], Model], sizes: Mapping[str, int], threads: int) -> None:
-    """Open the model, then work on what comes through the pipe. Does not return.
+def main(pipe: Connection, opening: Callable[[], Engine], threads: int) -> None:
+    """Open the engine, then work on what comes through the pipe. Does not return.
 
     The parent decides when this process ends: signals that reach the whole group (Ctrl-C, SIGTERM of a supervisor) are
     left to it, and when its end of the pipe closes, because it was killed or for any other reason, this process ends at
@@ -49,11 +45,13 @@ def main(pipe: Connection, opening: Callable[[], Model], sizes: Mapping[str, int
     line = _Line(pipe)
     threading.Thread(target=_listen, args=(line, opened), name="pipe", daemon=True).start()
     try:
-        engine = Engine(opening(), **sizes)
+        engine = opening()
     except Exception as problem:
         line.send(reason(problem))
         os._exit(1)
-    told = engine.stats()
+    sizes = Opened(engine.stats(), engine.pool.size, engine.rows, engine.most)
+    engine.most = sys.maxsize  # the parent counts who waits, for all its processes together
+    told = sizes.stats
 
     def tell(found: Found, stats: Stats) -> None:
         nonlocal told
@@ -63,7 +61,7 @@ def main(pipe: Connection, opening: Callable[[], Model], sizes: Mapping[str, int
             told = stats
 
     opened.append(Driver(engine, tell))
-    line.send(Opened(told))
+    line.send(sizes)
     try:
         opened[0].run()
     except OSError:  # the parent is gone

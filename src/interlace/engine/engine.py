@@ -13,7 +13,7 @@ on a processor every sum of the compiled kernels is taken in an order that no ot
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +146,11 @@ class Engine:
         self._counts = dict.fromkeys(
             ("prompt_tokens", "cached_tokens", "tokens", "moves", "forwards", "row_moves", "units", "preemptions"), 0
         )
+
+    @classmethod
+    def open(cls, opening: Callable[[], Model], **sizes: int) -> Engine:
+        """An engine of the model that ``opening`` gives."""
+        return cls(opening(), **sizes)
 
     @property
     def busy(self) -> bool:

@@ -65,9 +65,12 @@ class Close:
 
 @dataclass(frozen=True)
 class Opened:
-    """From the engine: it is ready."""
+    """From the engine: it is ready, and how large it is."""
 
     stats: Stats
+    page: int
+    rows: int
+    waiting: int
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,11 @@ class Service:
         return self._stats
 
     @property
+    def slots(self) -> int:
+        """Tokens that the memory of the engine holds."""
+        return self.engine.pool.pages * self.engine.pool.size
+
+    @property
     def alive(self) -> bool:
         """Whether requests are being worked on."""
         return self._thread.is_alive() and not self._closed

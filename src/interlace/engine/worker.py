@@ -10,7 +10,7 @@ import multiprocessing
 import queue
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
@@ -22,7 +22,7 @@ import torch
 
 from ..errors import BusyError, EngineError, SettingError
 from .child import main
-from .engine import Stats
+from .engine import Engine, Stats
 from .messages import Add, Close, Drop, Message, Opened, Refused, Told, error, receive, send, unpacked
 from .preparing import Prepared, prepared
 from .service import Stream, deliver, drained
@@ -68,29 +68,26 @@ class Workers:
     it was not, it shares its third with no other such request, and fails when that one ends too.
 
     Args:
-        model: the same as ``opening`` gives; its weights are not used, so ``device="meta"`` will do.
-        opening: opens the model, in every process; it is pickled: ``functools.partial(interlace.load, "twin")``.
+        model: that of the engines; its weights are not used, so ``device="meta"`` will do.
+        opening: makes the engine, in every process; it is pickled: a function of a module, or a ``partial`` of one.
         count: how many processes. The threads of this one are divided among them.
-        sizes: of every engine: slots, page, rows, waiting, chunk.
 
-    Waits until all processes are ready. Raises what opening the model raises, and ``EngineError`` when a process ends
+    Waits until all processes are ready. Raises what ``opening`` raises, and ``EngineError`` when a process ends
     before it is ready. As with every use of spawned processes, a script that calls this guards its first lines with
     ``if __name__ == "__main__":``.
 
     >>> from functools import partial                                                   # doctest: +SKIP
     >>> model = interlace.load("twin", device="meta")                                   # doctest: +SKIP
-    >>> workers = Workers(model, partial(interlace.load, "twin"), 2)                    # doctest: +SKIP
+    >>> workers = Workers(model, partial(Engine.open, partial(interlace.load, "twin")), 2)          # doctest: +SKIP
     >>> async for event in workers.submit(Request(tuple(model.encode("def ")), 16)): print(event)   # doctest: +SKIP
     """
 
-    def __init__(self, model: Model, opening: Callable[[], Model], count: int = 1, **sizes: int) -> None:
+    def __init__(self, model: Model, opening: Callable[[], Engine], count: int = 1) -> None:
         if count < 1:
             raise SettingError(f"the number of workers is {count}; pass 1 or more")
         self.model, self.count = model, count
-        sizes = {"slots": 65536, "page": 16, "rows": 64, "waiting": 1024} | sizes
-        self._page = sizes["page"]
-        self._slots = -(-sizes["slots"] // max(1, self._page)) * self._page
-        self._most = sizes["waiting"] = count * (sizes["rows"] + sizes["waiting"])
+        self.slots = self._page = self._most = 0  # until the first engine says
+        """Tokens that the memory of an engine holds."""
         self._jobs: dict[Stream, _Job] = {}
         self._pending: dict[int, _Job] = {}  # of no process yet
         self._next = 0
@@ -98,7 +95,7 @@ class Workers:
         self._lock = threading.Condition()
         self._running = self._closed = False
         threads = max(1, torch.get_num_threads() // count)
-        arguments = opening, sizes, threads
+        arguments = opening, threads
         self._workers = [_Worker(number, arguments, self) for number in range(count)]
         atexit.register(self.close)
         try:
@@ -122,7 +119,7 @@ class Workers:
 
     def prepare(self, request: Request) -> Prepared:
         """What can be seen of a request at once; raises ``SettingError`` for one that cannot be generated."""
-        return prepared(self.model, request, self._slots)
+        return prepared(self.model, request, self.slots)
 
     def submit(self, request: Request | Prepared, loop: asyncio.AbstractEventLoop | None = None) -> Stream:
         """Queue a request; ``loop``: where its stream is read, the running one by default.
@@ -170,8 +167,8 @@ class Workers:
 
     @property
     def stuck(self) -> bool:
-        """Whether nothing takes requests, and the last attempt to start a process failed."""
-        return self.up == 0 and any(one.problem for one in self._workers)
+        """Whether nothing takes requests: it was closed, or the last attempt to start a process failed."""
+        return self._closed or (self.up == 0 and any(one.problem for one in self._workers))
 
     @property
     def pending(self) -> int:
@@ -243,9 +240,11 @@ class Workers:
 
     # -- what processes say ------------------------------------------------------------------------------------------
 
-    def _opened(self, worker: _Worker, stats: Stats) -> None:
+    def _opened(self, worker: _Worker, said: Opened) -> None:
         with self._lock:
-            worker.ready, worker.stats = True, stats
+            worker.ready, worker.stats, worker.problem = True, said.stats, None
+            self.slots = min(self.slots or said.stats.slots, said.stats.slots)
+            self._page, self._most = said.page, self.count * (said.rows + said.waiting)
             self._place_all()
             self._lock.notify_all()
 
@@ -310,9 +309,7 @@ class Workers:
 class _Worker:
     """One process after the other, and the thread that starts them and hears them."""
 
-    def __init__(
-        self, number: int, arguments: tuple[Callable[[], Model], Mapping[str, int], int], workers: Workers
-    ) -> None:
+    def __init__(self, number: int, arguments: tuple[Callable[[], Engine], int], workers: Workers) -> None:
         self.number, self.arguments, self.workers = number, arguments, workers
         self.ready, self.stats = False, Stats()
         self.problem: Exception | None = None
@@ -370,6 +367,7 @@ class _Worker:
         if self.workers._closed:
             outbox.put(Close())
         said, began = self._hear(pipe, process)
+        self.ready = False
         outbox.put(None)
         writer.join()
         pipe.close()
@@ -398,7 +396,7 @@ class _Worker:
                 return None, began
             if isinstance(message, Opened):
                 began = True
-                self.workers._opened(self, message.stats)
+                self.workers._opened(self, message)
             elif isinstance(message, Told):
                 self.workers._told(self, message)
             elif isinstance(message, Refused):
