@@ -1,10 +1,28 @@
-"""What a device computes fast."""
+"""What a device computes fast, and what it has room for."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
 
-__all__ = ["fast_bfloat16"]
+__all__ = ["fast_bfloat16", "free_memory"]
+
+
+def free_memory(device: str | torch.device) -> int:
+    """Bytes that can still be allocated; of a device that does not say, those of the machine.
+
+    >>> free_memory("cpu") > 0
+    True
+    """
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:  # caches of files give way: free pages alone would be far too few
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def fast_bfloat16(device: str | torch.device) -> bool:

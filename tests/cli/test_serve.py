@@ -21,6 +21,7 @@ pytest.importorskip("fastapi")
     [
         (("--port", "99999"), "--port"),
         (("--body-seconds", "0"), "--body-seconds"),
+        (("--rows", "0"), "--rows"),
         (("--log-level", "loud"), "--log-level"),
         (("--chat-template", "x"), "--chat-template"),
         (("--metrics-prefix", "a b"), "--metrics-prefix"),

@@ -133,6 +133,13 @@ def test_a_gap_is_filled(ask: Ask, stream: Ask, twin: Model) -> None:
     assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == told["choices"][0]["text"]
 
 
+def test_a_suffix_begins_nothing(ask: Ask, twin: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Model, "encode_prompt", lambda self, text: [5, *self.encode(text)])
+    told = ask(PATH, {"prompt": "def area(", "suffix": " * height", "max_tokens": 1}).json()
+    known = len(twin.encode("def area(")) + len(twin.encode(" * height"))
+    assert told["usage"]["prompt_tokens"] == known + 1
+
+
 def test_drafts(stream: Ask, twin: Model) -> None:
     prompt = "def area("
     chunks = stream(PATH, {"prompt": prompt, "max_tokens": 10, "drafts": True})
@@ -202,3 +209,30 @@ def test_tokens_of_a_prompt_may_be_special(ask: Ask, twin: Model) -> None:
     assert encode(twin.tokenizer, "<|im_end|>") != [3]
     told = ask(PATH, {"prompt": [3, 3], "echo": True, "max_tokens": 0}).json()
     assert told["choices"][0]["text"] == "<|im_end|><|im_end|>"
+
+
+def test_alternatives(ask: Ask, stream: Ask) -> None:
+    body = {"prompt": "def area(", "max_tokens": 8, "logprobs": 3}
+    told = ask(PATH, body).json()["choices"][0]["logprobs"]
+    assert len(told["tokens"]) == len(told["top_logprobs"])
+    for token, value, top in zip(told["tokens"], told["token_logprobs"], told["top_logprobs"], strict=True):
+        assert len(top) == 3 and not any("\ufffd" in name for name in top)
+        assert max(top.values()) == pytest.approx(value, abs=1e-5) and token in top, "the likeliest was taken"
+    streamed = [
+        one for chunk in stream(PATH, body) for one in (chunk["choices"][0]["logprobs"] or {}).get("top_logprobs", [])
+    ]
+    assert streamed == told["top_logprobs"]
+    chat = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 6, "logprobs": True, "top_logprobs": 2}
+    found = ask("/v1/chat/completions", chat).json()["choices"][0]["logprobs"]["content"]
+    assert found and all(len(one["top_logprobs"]) == 2 for one in found)
+    assert all(one["top_logprobs"][0]["logprob"] == pytest.approx(one["logprob"], abs=1e-5) for one in found)
+
+
+def test_biases(ask: Ask, twin: Model) -> None:
+    body = {"prompt": "def area(", "max_tokens": 8}
+    (wanted,) = twin.encode("x")
+    forced = ask(PATH, body | {"logit_bias": {str(wanted): 100}}).json()["choices"][0]["text"]
+    assert forced == "x" * 8
+    free = twin.complete("def area(", 8).content.tolist()
+    banned = ask(PATH, body | {"logit_bias": {str(token): -100 for token in free}}).json()["choices"][0]["text"]
+    assert banned != decode(twin.tokenizer, free, skip_special=True)

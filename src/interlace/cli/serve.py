@@ -38,13 +38,17 @@ from .settings import DECODING
     Setting("drain_seconds", float, "on SIGTERM, answers under way may take so long", 30.0, panel="Server"),
     Setting("chat_template", str, "auto: the model's, or else plain turns; none: no chats", "auto", panel="Server"),
     Setting("metrics_prefix", str, "of the metrics' names; vllm fits its dashboards", "interlace", panel="Server"),
+    Setting("slots", int, "tokens that a model's memory holds, for all its requests", shown="65536, if they fit",
+            panel="Engine"),
+    Setting("rows", int, "requests of a model that share forwards; further ones wait", 64, panel="Engine"),
+    Setting("waiting", int, "requests that may wait; further ones are refused", 1024, panel="Engine"),
     Setting("log_level", str, "what is logged to stderr: debug, info, warning, error", "info", panel="Server"),
     *DECODING,
     *OPENING,
     panel="Use",
     config=True,
     json=False,
-)
+)  # fmt: skip
 def serve(
     models: list[str] | None,
     host: str,
@@ -57,6 +61,9 @@ def serve(
     drain_seconds: float,
     chat_template: str,
     metrics_prefix: str,
+    slots: int | None,
+    rows: int,
+    waiting: int,
     log_level: str,
     system: str | None,
     dtype: str | None,
@@ -84,6 +91,8 @@ def serve(
         raise SettingError(f"--chat-template is {chat_template!r}; pass auto or none")
     if max_body_bytes < 1 or min(body_seconds, request_seconds) <= 0 or drain_seconds < 0 or not 0 <= port < 65536:
         raise SettingError("--max-body-bytes, --body-seconds and --request-seconds are positive, --port below 65536")
+    if min(rows, 1 if slots is None else slots) < 1 or waiting < 0:
+        raise SettingError("--slots and --rows are 1 or more, --waiting 0 or more; correct them")
     if not metrics_prefix.isidentifier():
         raise SettingError(f"--metrics-prefix is {metrics_prefix!r}; pass a word of letters, digits and _")
     try:
@@ -106,4 +115,4 @@ def serve(
         (name, open_text_model(path, system, dtype, device, decoding))
         for name, path in map(named, models or ["twin", "base"])
     ]
-    run(opened, host, port, limits, drain_seconds, chat_template, log_level)
+    run(opened, host, port, limits, drain_seconds, chat_template, log_level, slots, rows, waiting)

@@ -59,7 +59,7 @@ def _top(body: ChatBody) -> int | None:
 def _completions(served: Served, body: CompletionBody) -> tuple[list[Ask], int]:
     """The rows, and the tokens of all prompts."""
     prompts = [prompt_of(served, one) for one in _prompts(body.prompt)]
-    suffix = prompt_of(served, body.suffix, "suffix") if body.suffix else None
+    suffix = prompt_of(served, body.suffix, "suffix", False) if body.suffix else None
     length = 16 if body.max_tokens is None else body.max_tokens
     asks = asked(served, body, prompts, length, "prompt", body.logprobs, suffix)
     behind = 0 if suffix is None else len(suffix.ids)
@@ -84,12 +84,12 @@ def _prompts(given: Any) -> list[Any]:
     return list(given)
 
 
-def prompt_of(served: Served, given: Any, field: str = "prompt") -> Prompt:
-    """A prompt, as text or as token ids."""
+def prompt_of(served: Served, given: Any, field: str = "prompt", begins: bool = True) -> Prompt:
+    """A prompt, as text or as token ids. begins: nothing stands before it, so a text gets the model's first token."""
     model = served.model
     if isinstance(given, str):
         try:
-            return Prompt(model.encode_prompt(given), given)
+            return Prompt(model.encode_prompt(given) if begins else model.encode(given), given)
         except InterlaceError as error:
             raise refusal(error, field) from None
     size = model.checkpoint.config.vocab_size

@@ -14,6 +14,7 @@ import uvicorn
 
 from ..engine import Engine, Service
 from ..errors import SettingError
+from ..hardware import free_memory
 from .app import make_app
 from .desk import Desk, Limits
 from .guard import Lines
@@ -23,7 +24,7 @@ from .served import Served
 if TYPE_CHECKING:
     from ..model import Model
 
-__all__ = ["Server", "configured", "logged", "named", "serve"]
+__all__ = ["Server", "configured", "fitting", "logged", "named", "serve"]
 
 log = logging.getLogger("interlace.serve")
 
@@ -89,15 +90,22 @@ def serve(
     drain_seconds: float = 30.0,
     template: str | None = None,
     level: str = "info",
+    slots: int | None = None,
+    rows: int = 64,
+    waiting: int = 1024,
 ) -> None:
-    """Serve until told to stop. Raises ``SettingError`` for a place that cannot be listened on."""
+    """Serve until told to stop. slots, rows, waiting: of each engine; see ``Engine``.
+
+    Raises ``SettingError`` for a place that cannot be listened on.
+    """
     logged(level)
     served: list[Served] = []
     try:
         for name, model in models:
             if any(name == one.name for one in served):
                 raise SettingError(f"two models are called {name}; name one of them: NAME=PATH")
-            served.append(Served(name, model, Service(Engine(model)), "none" if template == "none" else "plain"))
+            engine = Engine(model, fitting(model, len(models)) if slots is None else slots, rows=rows, waiting=waiting)
+            served.append(Served(name, model, Service(engine), "none" if template == "none" else "plain"))
         app = make_app(served, limits)
         config = configured(app, host, port, limits)
         socket = bound(config)
@@ -106,6 +114,13 @@ def serve(
         for one in served:
             if one.service.alive:
                 one.service.close()
+
+
+def fitting(model: Model, models: int) -> int:
+    """Tokens that an engine's memory holds: 65,536, or what a quarter of the device's free memory has room for."""
+    weight, config = next(model.network.parameters()), model.checkpoint.config
+    size = 2 * config.num_layers * config.num_kv_heads * config.head_dim * weight.element_size()
+    return max(1024, min(65_536, free_memory(weight.device) // 4 // models // size))
 
 
 def configured(app: Any, host: str, port: int, limits: Limits) -> uvicorn.Config:

@@ -46,8 +46,9 @@ class Served:
 
     @property
     def context(self) -> int:
-        """The longest row, in tokens."""
-        return int(self.model.checkpoint.config.max_positions)
+        """The longest row, in tokens: what the model reads, if the engine's memory holds it."""
+        pool = self.service.engine.pool
+        return min(int(self.model.checkpoint.config.max_positions), pool.pages * pool.size)
 
     def settings(self, model: Model) -> dict[str, Any]:
         """The defaults of a decoding: the system's, but for what ``generation_config.json`` says of sampling."""

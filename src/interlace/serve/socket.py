@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from ..errors import InterlaceError
 from ..worlds.tokenizer import decode
 from .answering import Answer, Piece
 from .asking import Ask, Prompt, asked
@@ -23,7 +22,7 @@ from .completions import prompt_of
 from .desk import Desk
 from .guard import has_key
 from .served import Served
-from .wire import Refused, parse, refusal
+from .wire import Refused, parse
 from .wording import used
 
 __all__ = ["PROTOCOL", "Session", "packed"]
@@ -202,7 +201,8 @@ class Session:
         if self._body.suffix:
             raise Refused("a gap takes no further prompt; open another row", "type")
         served, body, before = self._served, self._body, self._ask
-        added = await asyncio.to_thread(prompt_of, served, more.prompt)  # what is wrong with it stops nothing
+        # what is wrong with it stops nothing
+        added = await asyncio.to_thread(prompt_of, served, more.prompt, "prompt", False)
         await self._halt()
         kept = before.writing.tokens[: self._kept]
         untold = decode(served.model.tokenizer, kept, skip_special=True)[len(self._told) :]
@@ -251,8 +251,14 @@ class Session:
                 await self._ended(reason, ask)
         except Refused as error:
             await self._tell("error", **error.body)
-        except InterlaceError as error:
-            await self._tell("error", **refusal(error).body)
+        except TimeoutError:
+            late = Refused("the row has not been taken in the server's time", code="timeout", status=504)
+            await self._tell("error", **late.body)
+        except WebSocketDisconnect:
+            raise
+        except Exception:
+            log.exception("failed")
+            await self._tell("error", **Refused("the server failed; ask again", status=500).body)
         finally:
             answer.end()
 
@@ -280,6 +286,6 @@ class Session:
 
 def _first(served: Served, body: Opening) -> tuple[Prompt, Prompt | None, Ask]:
     prompt = prompt_of(served, body.prompt)
-    suffix = prompt_of(served, body.suffix, "suffix") if body.suffix else None
+    suffix = prompt_of(served, body.suffix, "suffix", False) if body.suffix else None
     length = 16 if body.max_tokens is None else body.max_tokens
     return prompt, suffix, asked(served, body, [prompt], length, "prompt", None, suffix)[0]
