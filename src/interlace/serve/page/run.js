@@ -58,29 +58,19 @@ export class Run {
     return frame.before;
   }
 
-  // The answer has ended: its tokens are held against its text. What lies behind a stop is no part of it, and tokens
-  // that are pieces of one character (alone they read as U+FFFD) show it together.
+  // The answer has ended: what lies behind a stop is no part of it.
   close() {
     this.done = true;
     const tokens = this.last().filter(frame => frame.clean).flatMap(frame => frame.tokens);
-    const broken = token => token.text.includes("\ufffd");
-    for (let i = 0, at = 0; i < tokens.length && at < this.text.length; ) {
-      if (!broken(tokens[i])) {
-        at += tokens[i++].text.length;
-        continue;
-      }
-      const first = tokens[i];
-      while (i < tokens.length && broken(tokens[i])) tokens[i++].text = "";
-      const next = i < tokens.length ? this.text.indexOf(tokens[i].text, at + 1) : this.text.length;
-      const end = next < 0 ? this.text.length : next;
-      first.text = this.text.slice(at, end);
-      at = end;
-    }
-    if (!this.text) return;
+    const told = tokens.map(token => token.text).join("");
+    if (!this.text || !(told.startsWith(this.text) || this.text.startsWith(told))) return;
+    const ends = tokens.findLast(token => token.text);
+    if (ends) ends.text += this.text.slice(told.length); // of a broken character, which came last
     let left = this.text.length;
     this.tokens = 0;
     for (const token of tokens) {
       token.cut = left <= 0;
+      token.text = token.text.slice(0, Math.max(0, left));
       left -= token.text.length;
       this.tokens += !token.cut;
     }
