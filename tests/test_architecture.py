@@ -35,7 +35,7 @@ FLOORS = [
     {"nn"},
     {"guidance", "generation", "checkpoints", "training"},
     {"systems"},
-    {"lora", "model"},
+    {"lora", "model", "quantization"},
     {"writing"},
     {"claims", "clips", "continuations", "evaluation", "recipes", "reinforcement", "report"},
     {"conversions", "engine"},

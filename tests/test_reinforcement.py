@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from interlace.checkpoints import Checkpoint
+from interlace.checkpoints import Checkpoint, save
 from interlace.errors import SettingError
 from interlace.generation import generate
-from interlace.model import Model, load
+from interlace.lora import Lora, LoraSettings
+from interlace.model import Model, load, naming
 from interlace.nn import Transformer, TransformerConfig
 from interlace.reinforcement import ReinforceSettings, Rollouts, judge, reinforce
 from interlace.systems import find
@@ -238,6 +240,89 @@ def test_answers_that_a_kill_left_in_pieces_are_generated_again(tmp_path: Path) 
     (tmp_path / "cut" / "training" / "rollout.safetensors").write_bytes(b"half")
     cut = run(tmp_path / "cut", steps=2, num_iterations=2)
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    """A model in a folder, as adapters need it."""
+    pytest.importorskip("peft")
+    made = model(ass=False, steps=4)
+    extra = naming(made.checkpoint.extra, made.system, made.settings, "llada")
+    return save(replace(made.checkpoint, block_size=LENGTH, extra=extra), tmp_path / "stored")
+
+
+def test_adapters_alone_are_learnt_from_rewards(stored: Path, tmp_path: Path) -> None:
+    """The frozen weights stay to the bit while the rewards rise, and what is written is the model that was learnt."""
+    made, out = load(stored), tmp_path / "out"
+    frozen: dict[str, Tensor] = {}
+
+    def on_start(source: Rollouts, adapters: Lora | None) -> None:
+        learnt = {name for name, p in made.network.named_parameters() if p.requires_grad}
+        assert learnt and all(".lora_" in name for name in learnt)
+        frozen.update((n, p.detach().clone()) for n, p in made.network.named_parameters() if n not in learnt)
+
+    def on_log(facts: dict[str, Any]) -> None:
+        now = dict(made.network.named_parameters())
+        assert all(torch.equal(now[name], value) for name, value in frozen.items())
+        assert any(bool(now[name].any()) for name in now if "lora_B" in name)
+
+    chosen = ReinforceSettings(num_prompts=2, num_generations=8, beta=0.01)
+    trained = reinforce(
+        made, Odd(), settings(out, steps=15), chosen, lora=LoraSettings(lora=4), on_start=on_start, on_log=on_log
+    )
+    found = lines(out)
+    assert frozen and found[0]["reward"] < 0.5 and min(line["reward"] for line in found[-3:]) > 0.7
+    assert found[0]["kl"] == 0 and found[-1]["kl"] > 0.1
+    for folder in (out, out / "adapter"):
+        again = load(folder)
+        assert again.system.name == "eoser-ass-cjgrpo" and again.settings.ass is False  # type: ignore[attr-defined]
+        for one, other in zip(again.network.parameters(), trained.network.parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_the_reference_is_the_network_without_its_adapters(stored: Path) -> None:
+    made, plain = load(stored), load(stored)
+    adapters = Lora(made.checkpoint, LoraSettings(lora=2))
+    with torch.no_grad():
+        for weight in made.network.parameters():
+            if weight.requires_grad:
+                weight.normal_(std=0.5, generator=torch.Generator().manual_seed(1))
+    source = Rollouts(made, Odd(), ReinforceSettings(num_prompts=2, num_generations=3), adapters=adapters)
+    source.batch(every(source))
+    for states in source.kept:
+        assert states.reference is not None
+        assert torch.equal(states.reference, source._score(plain.network, states))
+        assert not torch.allclose(states.reference, source._score(made.network, states))
+    assert any(p.requires_grad for p in made.network.parameters())
+
+
+def test_a_run_with_adapters_is_resumed_with_them_alone(stored: Path, tmp_path: Path) -> None:
+    def go(name: str, steps: int, rank: int | None = 2, **hooks: Any) -> dict[str, Tensor]:
+        lora = None if rank is None else LoraSettings(lora=rank)
+        chosen = ReinforceSettings(num_prompts=2, num_generations=4, num_iterations=2, beta=0.1)
+        made = reinforce(load(stored), Odd(), settings(tmp_path / name, steps=steps), chosen, lora=lora, **hooks)
+        return dict(made.network.named_parameters())
+
+    class Stopped(Exception):
+        pass
+
+    def on_log(facts: dict[str, Any]) -> None:
+        if facts["step"] == 4:
+            raise Stopped
+
+    whole = go("whole", 5)
+    with pytest.raises(Stopped):
+        go("cut", 5, on_log=on_log)
+    for rank, said in ((3, "lora 2 -> 3"), (None, "lora 2 -> None")):
+        with pytest.raises(SettingError, match=f"holds a run with other settings .*{said}"):
+            go("cut", 5, rank)
+    resumed = go("cut", 5)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_dropout_of_adapters_is_refused(stored: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"lora_dropout is 0\.1, and the policy that learns would not be the one"):
+        reinforce(load(stored), Odd(), settings(tmp_path / "out"), lora=LoraSettings(lora=2, lora_dropout=0.1))
 
 
 def test_held_out_answers_are_judged() -> None:

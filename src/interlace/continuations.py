@@ -119,7 +119,7 @@ def continuations(
     keys = _keys(model, length, seed)
     numbers = itertools.count(first)
     for some in _batches(prompts, at_once):
-        ids = [model.encode(prompt) for prompt in some]
+        ids = [model.encode_prompt(prompt) for prompt in some]
         longest = max(map(len, ids))
         if longest >= length:
             raise SettingError(f"a prompt of {longest} tokens leaves nothing of length {length}; pass a longer length")

@@ -7,6 +7,7 @@ Source: arXiv:2106.09685.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +19,9 @@ from .checkpoints import Checkpoint, Piece, families
 from .checkpoints.adapter import PREFIX, fingerprint, merge
 from .errors import SettingError, nearest
 from .nn import Transformer
-from .nn.adapters import adaptable, mount, unmount
+from .nn.adapters import adaptable, bare, mount, unmount
 
-__all__ = ["Lora", "LoraSettings"]
+__all__ = ["Lora", "LoraSettings", "identity"]
 
 
 class LoraSettings(BaseModel):
@@ -148,6 +149,10 @@ class Lora:
             found[f"{PREFIX}{self._embed()}.token_adapter.trainable_tokens_delta"] = rows.rows
         return {name: value.detach().cpu().clone() for name, value in found.items()}
 
+    def off(self) -> AbstractContextManager[Transformer]:
+        """Inside, the network as it was before anything was learnt."""
+        return bare(self.checkpoint.network)
+
     def merge(self) -> dict[str, Tensor]:
         """Make the network plain again, with the adapters in its weights; what was learnt is returned."""
         learnt = self.tensors()
@@ -160,6 +165,13 @@ class Lora:
 
     def _embed(self) -> str:
         return next(_module(piece.published) for piece in self._pieces() if piece.ours == "embed.weight")
+
+
+def identity(adapters: Lora | None) -> dict[str, Any]:
+    """What a run has to have in common with the one that it goes on with: the adapters, and the weights below them."""
+    if adapters is None:
+        return {"lora": None}
+    return adapters.settings.model_dump(mode="json", exclude={"merge"}) | {"frozen weights": adapters.base}
 
 
 def _module(tensor: str) -> str:

@@ -17,10 +17,11 @@ from .errors import CheckpointError, SettingError
 from .generation import OPEN, Event, Result, collect, generate
 from .hardware import fast_bfloat16
 from .nn.skipping import without
+from .quantization import quantize as quantized
 from .systems import Parts, System, find, systems
 from .systems.system import CHECKPOINT, Settings, TextSettings
 from .training.suffix_first import suffix_first_order
-from .worlds.tokenizer import encode
+from .worlds.tokenizer import encode, encode_prompt
 
 __all__ = ["BUNDLED", "Gap", "Model", "load", "locate", "naming", "of_format", "system_of"]
 
@@ -107,9 +108,16 @@ class Model:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; special tokens in it count as plain text."""
+        return encode(self._with_tokenizer(), text)
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Token ids of a text from its beginning: some tokenizers put a token there, as in transformers."""
+        return encode_prompt(self._with_tokenizer(), text)
+
+    def _with_tokenizer(self) -> Any:
         if self.tokenizer is None:
             raise SettingError("the checkpoint has no tokenizer.json; pass token ids, or add the tokenizer's files")
-        return encode(self.tokenizer, text)
+        return self.tokenizer
 
     def text(self, tokens: Tensor | Sequence[int]) -> str:
         """The text of token ids; tokens still open are shown as ``·``."""
@@ -127,13 +135,13 @@ class Model:
     def stream(
         self, prompts: Sequence[str | Sequence[int] | Tensor], length: int | Sequence[int], **options: Any
     ) -> Iterator[Event]:
-        """``interlace.generation.generate`` with this model's parts; prompts may be texts.
+        """``interlace.generation.generate`` with this model's parts; prompts may be texts (``encode_prompt``).
 
         ``options``: stop, seed, label, guide, drafts, fuse, details, memory, constraints. ``stop`` defaults to the
         checkpoint's. ``constraints``: for every row what its text must match (``constraints.regex``, ``json_schema``),
         or None.
         """
-        ids = [self.encode(p) if isinstance(p, str) else p for p in prompts]
+        ids = [self.encode_prompt(p) if isinstance(p, str) else p for p in prompts]
         options.setdefault("stop", self.checkpoint.stop_token_ids)
         if "constraints" in options:
             options["constraints"] = self._automata(options["constraints"])
@@ -143,7 +151,7 @@ class Model:
         self, prompts: Sequence[str | Sequence[int] | Tensor], length: int | Sequence[int], **options: Any
     ) -> list[Result]:
         """Generate behind every prompt and return the finished rows."""
-        ids = [self.encode(p) if isinstance(p, str) else p for p in prompts]
+        ids = [self.encode_prompt(p) if isinstance(p, str) else p for p in prompts]
         options.setdefault("stop", self.checkpoint.stop_token_ids)
         return collect(self.stream(ids, length, **options), ids, length, options["stop"])
 
@@ -203,7 +211,7 @@ class Model:
 
         Raises ``SettingError`` when the system cannot infill (next token).
         """
-        before = self.encode(prefix) if isinstance(prefix, str) else list(prefix)
+        before = self.encode_prompt(prefix) if isinstance(prefix, str) else list(prefix)
         after = self.encode(suffix) if isinstance(suffix, str) else list(suffix)
         options |= {"stop": (), "constraints": [constraint]}
         gap = self.gap(before, after, length)
@@ -230,6 +238,7 @@ def load(
     system: str | None = None,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device = "cpu",
+    quantize: str | None = None,
     **settings: Any,
 ) -> Model:
     """Load a model: a folder, a hub name, or one of the bundled models ``"base"`` and ``"twin"``.
@@ -237,7 +246,8 @@ def load(
     ``dtype`` defaults to that of the file, but to float32 for bfloat16 on a processor that has no instructions for it
     and would be several times slower. ``system`` defaults to the one that config.json names (with its settings; our own
     format does, and models of systems without one), or whose published format the checkpoint has (``ar`` for Llama and
-    Qwen). ``settings`` change the system's defaults.
+    Qwen). ``quantize``: "int8" stores linear layers in 8 bits (``interlace.quantization``). ``settings`` change the
+    system's defaults.
 
     Raises ``CheckpointError`` and ``SettingError``.
     """
@@ -245,6 +255,8 @@ def load(
     if dtype is None and next(checkpoint.network.parameters()).dtype == torch.bfloat16 and not fast_bfloat16(device):
         checkpoint.network.float()
     checkpoint.network.eval()
+    if quantize is not None:
+        quantized(checkpoint.network, quantize)
     chosen, defaults = system_of(checkpoint)
     if system and system != chosen.name:
         chosen = find(system)

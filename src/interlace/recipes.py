@@ -15,7 +15,7 @@ from .checkpoints import Checkpoint, expressible, save
 from .checkpoints.adapter import save_adapter
 from .checkpoints.tokens import MASKS
 from .errors import SettingError
-from .lora import Lora, LoraSettings
+from .lora import Lora, LoraSettings, identity
 from .model import Model, load, naming, of_format, system_of
 from .nn import Transformer, TransformerConfig
 from .systems import find
@@ -24,7 +24,7 @@ from .training.batch import Rows
 from .training.loop import Probe, train
 from .training.settings import TrainSettings
 from .training.text import DataSettings, mixture, text_rows
-from .worlds.tokenizer import train_tokenizer
+from .worlds.tokenizer import SPECIAL_TOKENS, train_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -89,7 +89,7 @@ def pretrain(
     adapters = None if lora is None else Lora(checkpoint, lora, seed=training.seed)
     if on_start is not None:
         on_start(checkpoint, adapters)
-    about = {"system": "ar"} | _about(adapters)
+    about = {"system": "ar"} | identity(adapters)
     train(checkpoint.network, objective, rows, training, held_out, about=about, **hooks)
     return finish(checkpoint, training.out, adapters=adapters)
 
@@ -140,8 +140,11 @@ def _corpus(
     most = checkpoint.config.max_positions
     if data.length > most:
         raise SettingError(f"rows of {data.length} tokens exceed the model's {most} positions; lower length")
-    pad = checkpoint.stop_token_ids[0] if checkpoint.stop_token_ids else (checkpoint.pad_token_id or 0)
-    train_rows, held_out = (text_rows(data, tokenizer, split, multiple, seed, pad) for split in ("train", "heldout"))
+    named = next((token for token in (*checkpoint.stop_token_ids, checkpoint.pad_token_id) if token is not None), None)
+    end = None if tokenizer.token_to_id(SPECIAL_TOKENS[0]) is not None else named  # Llama's ends a text otherwise
+    train_rows, held_out = (
+        text_rows(data, tokenizer, split, multiple, seed, named or 0, end) for split in ("train", "heldout")
+    )
     return train_rows, held_out
 
 
@@ -210,7 +213,7 @@ def adapt(
     if on_start is not None:
         on_start(adapted, rows, adapters)
     watched = None if probes is None else probes(adapted)
-    about = {"system": _written(chosen, settings)} | _about(adapters)
+    about = {"system": _written(chosen, settings)} | identity(adapters)
     train(start.network, parts.objective, rows, training, held_out, probes=watched, about=about, **hooks)
     return finish(checkpoint, training.out, chosen, settings, adapters)
 
@@ -230,13 +233,6 @@ def _written(system: System, settings: TextSettings) -> str:
     mine = settings.model_dump(exclude=CHECKPOINT - {"block_size"})
     given = {name: value for name, value in mine.items() if usual.get(name) != value}
     return f"{system.name}:" + ",".join(f"{name}={value}" for name, value in sorted(given.items()))
-
-
-def _about(adapters: Lora | None) -> dict[str, Any]:
-    """What a run has to have in common with the one that it goes on with: the adapters, and the weights below them."""
-    if adapters is None:
-        return {"lora": None}
-    return adapters.settings.model_dump(mode="json", exclude={"merge"}) | {"frozen weights": adapters.base}
 
 
 def free_token(checkpoint: Checkpoint) -> int:

@@ -26,6 +26,7 @@ from .checkpoints.fields import read_json
 from .errors import SettingError
 from .generation import Result, collect, generate
 from .grid import walk
+from .lora import Lora, LoraSettings, identity
 from .model import Model, naming
 from .processes import AbsorbingMask
 from .recipes import finish
@@ -37,7 +38,7 @@ from .training.policy import METHODS, PolicyLoss, Rollout, States, advantages
 from .training.settings import TrainSettings
 from .training.state import cannot_write, latest, write_text
 from .worlds.puzzle import Problem, Puzzle
-from .worlds.tokenizer import decode, encode
+from .worlds.tokenizer import decode, encode_prompt
 
 if TYPE_CHECKING:
     from .nn import Transformer
@@ -75,6 +76,8 @@ class Rollouts:
     fixed by the forward that made its unit clean, or so many before it as its ``order`` says. With ``folder``, answers
     that several updates learn from are kept there: a run that is resumed between these is the same run.
 
+    The reference is a copy of the network as it is now; with ``adapters``, the network without them.
+
     Raises ``SettingError`` for a model that does not sample from its own probabilities, and where generation turns out
     to see something else than a plain forward does (a stale cache).
     """
@@ -87,6 +90,7 @@ class Rollouts:
         seed: int = 0,
         folder: Path | None = None,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        adapters: Lora | None = None,
     ) -> None:
         decoding, process = model.settings, model.parts.process
         known = isinstance(decoding, TextSettings) and isinstance(process, AbsorbingMask)
@@ -108,7 +112,11 @@ class Rollouts:
         self.answers = settings.num_prompts * settings.num_generations
         self.states = self.method.count(self.steps)
         self.loss = PolicyLoss(process, layout, self.parts.pattern, settings.epsilon, settings.beta)
-        self.reference = copy.deepcopy(model.network).eval().requires_grad_(False) if settings.beta else None
+        self.reference: Callable[[], AbstractContextManager[Transformer]] | None = None
+        if settings.beta and adapters is not None:
+            self.reference = adapters.off
+        elif settings.beta:
+            self.reference = _kept(model.network)
         self.iteration: int | None = None
         self.kept: list[States] = []
         self.checked = settings.method != "cj-grpo"
@@ -151,9 +159,10 @@ class Rollouts:
             for index, states in enumerate(self.kept):
                 states.old = self._score(self.network, states) if old is None else old[index].to(device)
         if self.reference is not None:
-            self.reference.to(device)
-            for states in self.kept:
-                states.reference = self._score(self.reference, states)
+            with self.reference() as reference:
+                reference.to(device)
+                for states in self.kept:
+                    states.reference = self._score(reference, states)
         if several > 1 and found is None:
             self._write(mark, tensors | {"old": torch.stack([s.old for s in self.kept if s.old is not None])})
         self.iteration = iteration
@@ -185,7 +194,7 @@ class Rollouts:
         first = iteration * s.num_prompts
         problems = [self.world.problem(first + i, "train", self.seed) for i in range(s.num_prompts)]
         asked = [problem.prompt for problem in problems for _ in range(s.num_generations)]
-        prompts = [encode(self.tokenizer, prompt) for prompt in asked]
+        prompts = [encode_prompt(self.tokenizer, prompt) for prompt in asked]
         # whole units, since the last one is denoised whole
         ends = [layout.units(len(prompt) + self.length) * layout.size for prompt in prompts]
         lengths = [end - len(prompt) for end, prompt in zip(ends, prompts, strict=True)]
@@ -280,6 +289,12 @@ class Rollouts:
             raise cannot_write(self.folder / "rollout.safetensors", error) from error
 
 
+def _kept(network: Transformer) -> Callable[[], AbstractContextManager[Transformer]]:
+    """A copy that is not learnt."""
+    frozen = copy.deepcopy(network).eval().requires_grad_(False)
+    return lambda: nullcontext(frozen)
+
+
 def _number(*parts: int) -> int:
     """A seed for every tuple of numbers, below 2^63."""
     return int.from_bytes(blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
@@ -290,7 +305,7 @@ def judge(
     problems: Sequence[Problem], seed: int = 0,
 ) -> tuple[list[float], list[Result]]:  # fmt: skip
     """What the answers of a network to some problems are worth, and the answers."""
-    prompts = [encode(tokenizer, problem.prompt) for problem in problems]
+    prompts = [encode_prompt(tokenizer, problem.prompt) for problem in problems]
     seeds = [_number(seed, row) for row in range(len(prompts))]
     events = generate(network, prompts, length, **parts.sampling, stop=stop, seed=seeds)
     found = collect(events, prompts, length, stop)
@@ -304,30 +319,44 @@ def reinforce(
     training: TrainSettings,
     settings: ReinforceSettings | None = None,
     probes: Sequence[Probe] = (),
+    lora: LoraSettings | None = None,
+    on_start: Callable[[Rollouts, Lora | None], None] | None = None,
     **hooks: Any,
 ) -> Model:
     """Train a model on problems of a world by the rewards of its own answers; it then lies in ``training.out``.
 
     ``training.steps`` are updates; its batch_rows and accumulation are set here (all answers of an update, a denoising
     step at a time). Held-out problems, ``training.evaluate_rows`` of them, are answered with the model's own decoding
-    at every evaluation (``held_out_reward``). ``hooks``: ``on_log`` of ``interlace.training.loop.train``.
+    at every evaluation (``held_out_reward``). ``lora``: learn low-rank adapters, and leave the weights as they are;
+    they are also the reference, which takes no memory then. The adapters alone are written to ``adapter`` inside
+    ``training.out``. ``on_start`` is called with the source of the rows and the adapters. ``hooks``: ``on_log`` of
+    ``interlace.training.loop.train``.
 
-    Raises ``SettingError`` for a model that cannot be reinforced (``Rollouts``), for more than one process, and for a
-    directory that holds a run with other settings.
+    Raises ``SettingError`` for a model that cannot be reinforced (``Rollouts``), for more than one process, for a
+    directory that holds a run with other settings, and for adapters with dropout: an answer is generated without, and
+    the probabilities would be those of another network.
     """
     settings = settings or ReinforceSettings()
+    if lora is not None and lora.lora_dropout:
+        raise SettingError(
+            f"lora_dropout is {lora.lora_dropout:g}, and the policy that learns would not be the one that answered; "
+            "leave it out"
+        )
     accelerator = start()
     if accelerator.num_processes > 1:
         raise SettingError("reinforcement runs in one process so far; start it without a launcher")
     folder = training.out / "training"
     half = training.autocast(accelerator.device) == "bf16"
     autocast = partial(torch.autocast, accelerator.device.type, torch.bfloat16, half)
+    adapters = None if lora is None else Lora(model.checkpoint, lora, seed=training.seed)
     model.network.to(accelerator.device)
-    rollouts = Rollouts(model, world, settings, training.seed, folder, autocast)
+    rollouts = Rollouts(model, world, settings, training.seed, folder, autocast, adapters)
     training = training.model_copy(
         update={"batch_rows": rollouts.states * rollouts.answers, "accumulation": rollouts.states}
     )
     _claim(folder, {"world": world.name, **settings.model_dump(mode="json")})
+    if on_start is not None:
+        on_start(rollouts, adapters)
     problems = world.problems(training.evaluate_rows)
     stop = model.checkpoint.stop_token_ids
 
@@ -336,13 +365,20 @@ def reinforce(
         return {"held_out_reward": sum(rewards) / len(rewards)}
 
     train(
-        model.network, rollouts.loss, rollouts, training, probes=[held_out, *probes], accelerator=accelerator, **hooks  # type: ignore[arg-type]
-    )  # fmt: skip
+        model.network,
+        rollouts.loss,  # type: ignore[arg-type]
+        rollouts,
+        training,
+        probes=[held_out, *probes],
+        accelerator=accelerator,
+        about=identity(adapters),
+        **hooks,
+    )
     checkpoint, decoding = model.checkpoint, model.settings
     assert isinstance(decoding, TextSettings)
     extra = naming(checkpoint.extra, model.system, decoding, checkpoint.family)
     checkpoint = replace(checkpoint, block_size=decoding.block_size, extra=extra)
-    return finish(checkpoint, training.out, model.system, decoding)
+    return finish(checkpoint, training.out, model.system, decoding, adapters)
 
 
 def _claim(folder: Path, mine: dict[str, Any]) -> None:

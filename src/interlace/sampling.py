@@ -17,7 +17,8 @@ class Candidates:
     """What a prediction offers for every open token; tensors [m].
 
     token: the candidate. confidence: its probability before any filtering. entropy: of that distribution, in nats.
-    The last two are computed when they are asked for: plain decoding needs neither.
+    margin: by how much the largest of its probabilities exceeds the second, whichever token was drawn. The last three
+    are computed when they are asked for: plain decoding needs none of them.
     """
 
     def __init__(self, token: Tensor, logits: Tensor) -> None:
@@ -40,6 +41,11 @@ class Candidates:
     @cached_property
     def entropy(self) -> Tensor:
         return -(self.log_probabilities.exp() * self.log_probabilities.clamp_min(-1e4)).sum(-1)
+
+    @cached_property
+    def margin(self) -> Tensor:
+        first, second = self.log_probabilities.topk(2, -1).values.exp().unbind(-1)
+        return first - second
 
 
 @dataclass(frozen=True)

@@ -124,9 +124,12 @@ def write(
 
     A row that a stop text ends takes no more forwards into account, and the batch ends with its last row.
     """
-    for event in model.stream(ids, lengths, **options):
+    ended: set[int] = set()
+    for event in model.stream(ids, lengths, ended=ended, **options):
         row = rows[event.row]
         if not row.done:
             yield event, row.add(event)
-        if all(one.done for one in rows):
+        if row.done:
+            ended.add(event.row)
+        if len(ended) == len(rows):
             return

@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
+from interlace.checkpoints import save
 from interlace.cli.writing import Drafts, pieces
 from interlace.generation import Event
 from interlace.model import Model
 from interlace.worlds.tokenizer import END_ID, decode, encode
 from interlace.writing import Writing
+
+from .conftest import checkpoint
 
 PROMPT = "def area("
 
@@ -268,3 +272,18 @@ def test_drafts_are_redrawn_in_a_terminal(twin_model: Model, monkeypatch: pytest
 def test_numbers_of_a_row_are_finite(call: Any, base: str) -> None:
     (row,) = rows(call("generate", PROMPT, "-m", base, "-n", 4, "--json", "--temperature", 0.5, "--top-k", 3))
     assert all(math.isfinite(p) and p <= 0 for p in row["log_probs"]) and row["order"] == [0, 0, 0, 0]
+
+
+def test_a_tokenizer_that_begins_every_text(call: Any, tmp_path: Path) -> None:
+    """Texts get its token, the suffix of a gap and token ids do not; it is not shown."""
+    made = checkpoint("sdar", 8)
+    assert made.tokenizer is not None
+    made.tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 2)])
+    folder = save(made, tmp_path / "begun")
+    ids = encode(made.tokenizer, "def f(")
+    options = ("-m", folder, "-n", 4, "--json")
+    rows = [json.loads(call("generate", *how, *options).stdout) for how in (("def f(",), ("--tokens", f"{ids}"))]
+    assert [row["prompt_tokens"] for row in rows] == [[2, *ids], ids] and rows[0]["prompt"] == "def f("
+    gap = json.loads(call("infill", "def f(<FILL>def f(", "-m", folder, "--length", 4, "--json").stdout)
+    assert (gap["prefix_tokens"], gap["suffix_tokens"]) == ([2, *ids], ids)
+    assert call("generate", "def f(", "-m", folder, "-n", 4, "--echo").stdout.startswith("def f(")

@@ -47,6 +47,25 @@ def test_a_model_reinforced(call: Any, half: str, tmp_path: Path) -> None:
     assert other.exit_code == 2 and "holds a run with other settings (beta 0.04 -> 0.5)" in other.stderr
 
 
+def test_adapters_reinforced(call: Any, half: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("peft")
+    # an untrained model solves nothing: here every letter less is worth something
+    monkeypatch.setattr(type(puzzle("countdown")), "reward", lambda self, prompt, text: 1 / (1 + len(text)))
+    out = tmp_path / "beside"
+    options = ("-m", half, "--world", "countdown", "--out", out, *RUN, "--set", "steps=4", "--learning-rate", 0.01)
+    result = call("reinforce", *options, "--lora", 2)
+    assert result.exit_code == 0, result.output
+    assert "adapters of rank 2, alpha 4, on q_proj, k_proj, " in result.stderr and ", frozen" in result.stderr
+    one, other, base = (dict(load(folder).network.named_parameters()) for folder in (out, out / "adapter", half))
+    moved = {name for name in base if not torch.equal(one[name], base[name])}
+    assert moved == {f"blocks.0.{name}.weight" for name in ("attention.qkv", "attention.out", "mlp.up", "mlp.down")}
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    refused = call("reinforce", *options)
+    assert refused.exit_code == 2 and "other settings (lora 2 -> None)" in refused.stderr
+    idle = call("reinforce", *options, "--lora-alpha", 3)
+    assert idle.exit_code == 2 and "--lora-alpha is about low-rank adapters" in idle.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -102,6 +102,15 @@ def test_tokens_that_are_fixed_together_fit_each_other(rule: Any, sampler: Sampl
     assert late or rule not in AT_ONCE
 
 
+@pytest.mark.parametrize("system", ["ar", "sdar", "llada"])
+def test_a_stop_token_that_spells_text_ends_it_alone(system: str) -> None:
+    """No open place counts on a token that may not stand in the text: c could be spelt, what follows it not."""
+    pattern, stop = "[ab]*(c1+|b)", (STOP, *(i for i, word in enumerate(WORDS) if b"1" in word))
+    for seed in range(6):
+        (row,) = made([tokens(5, seed)], 9, [held(pattern)], parts(system, temperature=1.5), seed, stop=stop)
+        assert re.fullmatch("[ab]*b", text(row)), text(row)
+
+
 def test_after_every_step_the_text_can_still_be_completed() -> None:
     process = AbsorbingMask(MASK, Threshold(0.2), Sampler(1.0))
     for pattern in PATTERNS:

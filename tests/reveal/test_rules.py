@@ -17,6 +17,7 @@ from interlace.reveal import (
     DependenceBounded,
     Dynamic,
     EntropyBounded,
+    LargestMargin,
     Leading,
     LeastUncertain,
     NearCertain,
@@ -37,17 +38,19 @@ RULES: list[Any] = [
     NearCertain(0.6, 0.1),
     Damped(Static(), (0,), 0.5),
     LeastUncertain(),
+    LargestMargin(),
     DependenceBounded(0.35),
 ]
 
 
 def proposal(open: Tensor, confidence: Tensor, entropy: Tensor, quota: Tensor) -> Proposal:
     drawn: Any = SimpleNamespace(token=open[open].long(), confidence=confidence[open], entropy=entropy[open])
+    drawn.margin = entropy[open]  # any number will do
     return Proposal(open, drawn, quota, 0 * quota, of=4)
 
 
 def fixed(rule: Any, open: str, score: list[float], quota: int = 1) -> str:
-    """The rule on one unit: ``open`` such as "x.x" (x = open); ``score`` is the confidence, and the entropy."""
+    """The rule on one unit: ``open`` such as "x.x" (x = open); ``score`` is confidence, entropy and margin."""
     mask, numbers = torch.tensor([[c == "x" for c in open]]), torch.tensor([score])
     chosen = rule(proposal(mask, numbers, numbers, torch.tensor([quota])))
     assert chosen.dtype == torch.bool and chosen.shape == mask.shape
@@ -91,6 +94,9 @@ SCORES = [0.5, 0.9, 0.7, 0.8]
         (LeastUncertain(), "xxxx", 3, "x.xx"),
         (LeastUncertain(), ".xxx", 2, "..xx"),
         (LeastUncertain(), "...x", 2, "...x"),
+        (LargestMargin(), "xxxx", 1, ".x.."),
+        (LargestMargin(), "x.xx", 2, "..xx"),
+        (LargestMargin(), "x...", 2, "x..."),
     ],
 )
 def test_by_hand(rule: Any, open: str, quota: int, expected: str) -> None:
@@ -128,6 +134,8 @@ def test_what_no_rule_asks_for_is_not_computed() -> None:
         def entropy(self) -> Tensor:
             raise AssertionError("nobody asked for it")
 
+        margin = entropy
+
     drawn: Any = Drawn()
     one = torch.tensor([1, 1])
     offered = Proposal(open, drawn, one, 0 * one, of=3)
@@ -135,6 +143,8 @@ def test_what_no_rule_asks_for_is_not_computed() -> None:
     assert offered.confidence.tolist() == [[0.5, 0, 0.25], [0, 1, 0]]
     for rule in (Static(), Sequential(), Dynamic(0.6), Threshold(0.6), Leading(0.6)):
         rule(offered)
+
+
 @pytest.mark.parametrize(
     ("gamma", "open", "entropy", "expected"),
     [
@@ -192,7 +202,7 @@ def test_units_do_not_influence_each_other(unit: Proposal, rule: Any) -> None:
 def test_counts(unit: Proposal) -> None:
     open, quota = unit.open, unit.quota
     full = torch.minimum(open.sum(-1), quota)
-    for rule in (Static(), Sequential(), LeastUncertain()):
+    for rule in (Static(), Sequential(), LeastUncertain(), LargestMargin()):
         assert torch.equal(rule(unit).sum(-1), full)
     assert (Dynamic(0.5)(unit).sum(-1) >= full).all()
 

@@ -49,6 +49,20 @@ def test_greedy_takes_the_likeliest_and_its_probability() -> None:
     torch.testing.assert_close(candidates.entropy, torch.tensor(expected))
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_the_margin_is_that_of_the_two_likeliest_before_the_cuts(temperature: float) -> None:
+    """Whichever token was drawn; a plain sort of the softmax says the same."""
+    logits = torch.cat((log(0.4, 0.1, 0.3, 0.2), log(0.25, 0.25, 0.25, 0.25), log(0.0, 1.0, 0.0, 0.0)))
+    candidates = Sampler(temperature, top_k=2, top_p=0.9)(logits, torch.tensor([0.99, 0.99, 0.99]))
+    expected = []
+    for row in logits.tolist():
+        first, second, *_ = sorted(plain(row, temperature, 0, 1.0)[0], reverse=True)
+        expected.append(first - second)
+    assert candidates.token.tolist()[:1] == [2]
+    torch.testing.assert_close(candidates.margin, torch.tensor(expected))
+    assert candidates.margin[1:].tolist() == [0.0, 1.0]
+
+
 def test_entropy_of_certain_and_of_impossible_tokens_is_finite() -> None:
     candidates = Sampler()(torch.tensor([[0.0, -INFINITY, -INFINITY], [0.0, 0.0, -INFINITY]]), None)
     torch.testing.assert_close(candidates.entropy, torch.tensor([0.0, math.log(2)]))

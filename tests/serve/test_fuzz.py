@@ -29,5 +29,6 @@ def test_no_request_made_from_the_document_brings_the_server_down(server: Any) -
         text=True,
         timeout=3600,
     )  # fmt: skip
+    print(done.stdout[-1000:])  # how many there were: -rP shows it
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert server.post({"max_tokens": 2}).status_code == 200 and server.desk.active == 0

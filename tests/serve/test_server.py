@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,7 @@ def test_a_server_does_not_wait_for_ever(running: Run, twin: Model) -> None:
         assert not server.thread.is_alive()
 
 
-def test_many_clients_at_once_hear_what_they_would_hear_alone(server: Any) -> None:
+def test_many_clients_hear_what_they_would_hear_alone_whoever_leaves(server: Any) -> None:
     bodies = [{"prompt": f"def f{i}(", "max_tokens": 5 + i, "temperature": 1.0, "seed": i} for i in range(16)]
     alone = [server.post(body).json()["choices"] for body in bodies]
     heard: dict[int, Any] = {}
@@ -215,12 +215,22 @@ def test_many_clients_at_once_hear_what_they_would_hear_alone(server: Any) -> No
     def go(number: int) -> None:
         heard[number] = server.post(bodies[number]).json()["choices"]
 
+    def leave(number: int) -> None:
+        body = json.dumps({"prompt": f"def g{number}(", "max_tokens": 100, "stream": bool(number % 2)}).encode()
+        with socket.create_connection(("127.0.0.1", server.port)) as line:
+            line.sendall(HEAD.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            if number % 2:
+                line.recv(200)
+
     threads = [threading.Thread(target=go, args=(number,)) for number in range(16)]
+    threads += [threading.Thread(target=leave, args=(number,)) for number in range(7)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert [heard[number] for number in range(16)] == alone
+    until(lambda: server.desk.active == 0 and server.served.service.stats().running == 0)
+    assert server.served.service.stats().slots_used == 0, "all memory is free again"
 
 
 def test_a_closed_service_is_not_ready(running: Run, twin: Model) -> None:
@@ -248,3 +258,54 @@ def test_the_unpacking_of_the_reference_reads_a_unit() -> None:
     exec(compile(code, str(reference), "exec"), found)
     header, content = found["unpacked"](packed({"dtype": "int32", "shape": [2]}, struct.pack("<2i", 7, -1)))
     assert header["shape"] == [2] and content.tolist() == [7, -1]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x00\xff\xfe" * 50,
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\n\r\n",
+        b"GET " + b"/" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX-Request-Id: a\x00b\r\n\r\n",
+        b"GET /%00%ff%c0%ae/../..//etc/passwd?a=%ZZ#x HTTP/1.1\r\nHost: \xff\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        HEAD.encode() + b"Content-Length: -5\r\n\r\n",
+        HEAD.encode() + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
+        HEAD.encode() + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        HEAD.encode() + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+        HEAD.encode() + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{",
+        HEAD.encode() + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00",
+        HEAD.encode() + b"Expect: 100-continue\r\nContent-Length: 99999999999999\r\n\r\n",
+        b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+    ids=lambda said: repr(said[:40]),
+)
+def test_what_is_hardly_http_brings_nothing_down(server: Any, said: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        line.sendall(said)
+        line.shutdown(socket.SHUT_WR)
+        told = b""
+        with suppress(ConnectionResetError):
+            while part := line.recv(65536):
+                told += part
+    statuses = re.findall(rb"^HTTP/1.1 (\d+)", told, re.M)
+    assert all(status < b"500" for status in statuses), told
+    assert server.post({"max_tokens": 1}).status_code == 200 and server.desk.active == 0
+
+
+def test_lines_that_say_half_a_request_keep_nobody_out(server: Any) -> None:
+    lines = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(64)]
+    try:
+        for number, line in enumerate(lines):
+            line.sendall((HEAD + "Content-Length: 5000\r\n\r\n{")[: 3 * number].encode())
+        assert server.post({"max_tokens": 1}).status_code == 200
+    finally:
+        for line in lines:
+            line.close()
+    until(lambda: server.desk.active == 0)

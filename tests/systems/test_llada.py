@@ -44,9 +44,9 @@ def published(
     threshold: float | None,
     shift: int,
     stale: str,
-    dream: bool = False,
+    alg: str | None = None,
 ) -> tuple[list[int], int, int]:
-    """The published sampler, batch 1, greedy: tokens, forwards, token slots."""
+    """The published sampler, batch 1, greedy: tokens, forwards, token slots. alg: the order in which Dream reveals."""
     total = len(prompt) + length
     row = torch.cat((prompt, torch.full((length,), MASK)))
     forwards = slots = 0
@@ -62,14 +62,20 @@ def published(
             said = said.index_fill(1, torch.tensor([MASK]), -torch.inf)
             if shift:
                 said = torch.cat((said[:1], said[:-1]))
-            confidence, token = said[begin - first : end - first].softmax(-1).max(-1)
+            probability = said[begin - first : end - first].softmax(-1)
+            confidence, token = probability.max(-1)
+            if alg == "topk_margin":
+                ranked = probability.sort(-1, descending=True).values
+                confidence = ranked[:, 0] - ranked[:, 1]
+            if alg == "entropy":
+                confidence = (probability * (probability + 1e-10).log()).sum(-1)
             open = row[begin:end] == MASK
             quota = quotas[min(k, steps - 1)]
-            if dream:
+            if alg:
                 times = torch.linspace(1, 1e-3, steps + 1)
                 left = open.sum()
                 quota = int(left * (1 - times[k + 1] / times[k])) if k < steps - 1 else int(left)
-            confidence = confidence.masked_fill(~open, -1)
+            confidence = confidence.masked_fill(~open, -torch.inf)
             fixed = open & (confidence > threshold) if threshold is not None else torch.zeros_like(open)
             if fixed.sum() < quota:  # of Dream the first quota may be 0
                 fixed[:] = False
@@ -102,12 +108,16 @@ def test_the_published_sampler(given: int, threshold: float | None, block: int, 
     assert (row.content.tolist(), row.forwards, row.slots) == expected
 
 
+ALGS = [("maskgit_plus", "static"), ("topk_margin", "largest-margin"), ("entropy", "least-uncertain")]
+
+
+@pytest.mark.parametrize(("alg", "reveal"), ALGS)
 @pytest.mark.parametrize(("block", "steps"), [(4, 4), (16, 16), (16, 5), (8, 3), (8, 12)])
-def test_the_sampler_of_dream(block: int, steps: int) -> None:
+def test_the_sampler_of_dream(block: int, steps: int, alg: str, reveal: str) -> None:
     """The token shift, and as many tokens a step as the process would lift on average, rounded down."""
     prompt = tokens(5)
-    expected = published(prompt, 16, block, steps, None, 1, "none", dream=True)
-    row = complete(prompt, 16, parts_of("dream", block_size=block, steps=steps))
+    expected = published(prompt, 16, block, steps, None, 1, "none", alg)
+    row = complete(prompt, 16, parts_of("dream", block_size=block, steps=steps, reveal=reveal))
     assert (row.content.tolist(), row.forwards, row.slots) == expected
 
 

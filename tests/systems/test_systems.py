@@ -18,7 +18,16 @@ from interlace.layouts import Blocks
 from interlace.model import Model, load
 from interlace.nn import Transformer, TransformerConfig
 from interlace.processes import NextToken
-from interlace.reveal import DependenceBounded, Dynamic, EntropyBounded, LeastUncertain, Sequential, Static, Threshold
+from interlace.reveal import (
+    DependenceBounded,
+    Dynamic,
+    EntropyBounded,
+    LargestMargin,
+    LeastUncertain,
+    Sequential,
+    Static,
+    Threshold,
+)
 from interlace.sampling import Sampler
 from interlace.schedules import TokenByToken
 from interlace.systems import find, systems
@@ -62,6 +71,7 @@ def test_autoregression() -> None:
         ("entropy-bounded", EntropyBounded(0.2)),
         ("dependence-bounded", DependenceBounded(0.2)),
         ("least-uncertain", LeastUncertain()),
+        ("largest-margin", LargestMargin()),
     ],
 )
 def test_a_rule_by_its_name(name: Any, rule: Any) -> None:

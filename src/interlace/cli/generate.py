@@ -119,7 +119,7 @@ def generate(
     streams = len(rows) == 1 and not json and not drafts and loaded.tokenizer is not None
     for first in range(0, len(rows), batch_rows):
         some = rows[first : first + batch_rows]
-        ids = [loaded.encode(row.content) if isinstance(row.content, str) else row.content for row in some]
+        ids = [loaded.encode_prompt(row.content) if isinstance(row.content, str) else row.content for row in some]
         lengths = [length if row.length is None else row.length for row in some]
         seeds = [seed if row.seed is None else row.seed for row in some]
         writings = unwritten(loaded, ids, [stop or ()] * len(ids))

@@ -84,8 +84,8 @@ def infill(
     known = loaded.tokenizer is not None
     for number, row in enumerate(rows):
         left, right = (
-            loaded.encode(one) if isinstance(one, str) and (known or one) else list(one)
-            for one in (row.prefix, row.suffix)
+            read(one) if isinstance(one, str) and (known or one) else list(one)
+            for one, read in ((row.prefix, loaded.encode_prompt), (row.suffix, loaded.encode))
         )
         size, start = length if row.length is None else row.length, seed if row.seed is None else row.seed
         if size < 0:

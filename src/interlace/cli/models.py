@@ -27,6 +27,7 @@ OPENING = (
         panel="Decoding",
     ),
     Setting("device", str, "where it runs: cpu, cuda, cuda:1", shown="cuda if there is one", panel="Decoding"),
+    Setting("quantize", str, "int8: linear layers in 8 bits, by torchao", panel="Decoding"),
     Setting("skip_layers", list[int], "blocks left out of the network, from 1; see interlace layers", panel="Decoding"),
     replace(SET, panel="Decoding"),
 )
@@ -38,7 +39,7 @@ def open_text_model(
     """The model, with its decoding settings changed. ``SettingError`` for one that does not generate text."""
     from ..systems.system import TextSettings
 
-    found = _open(model, system, dtype, device)
+    found = _open(model, system, dtype, device, decoding.get("quantize"))
     if not isinstance(found.settings, TextSettings):
         raise SettingError(
             f"{model} is a model of the system {found.system.name}, which does not generate text; sample from it by "
@@ -51,7 +52,7 @@ def open_clip_model(model: str, dtype: str | None, device: str | None, decoding:
     """The model, with its sampling settings changed. ``SettingError`` for one that generates text."""
     from ..systems.system import TextSettings
 
-    found = _open(model, None, dtype, device)
+    found = _open(model, None, dtype, device, decoding.get("quantize"))
     if isinstance(found.settings, TextSettings):
         raise SettingError(
             f"{model} is a model of the system {found.system.name}, which generates text; use interlace generate "
@@ -62,7 +63,7 @@ def open_clip_model(model: str, dtype: str | None, device: str | None, decoding:
 
 def _changed(found: Model, decoding: Mapping[str, Any]) -> Model:
     """Options of the command line, and what ``--set`` says beside them."""
-    named = {name: value for name, value in decoding.items() if name not in ("set", "skip_layers")}
+    named = {name: value for name, value in decoding.items() if name not in ("set", "skip_layers", "quantize")}
     others = assignments(decoding.get("set"))
     twice = next((name for name in others if named.get(name) is not None), None)
     if twice is not None:
@@ -71,7 +72,7 @@ def _changed(found: Model, decoding: Mapping[str, Any]) -> Model:
     return changed.without(decoding["skip_layers"]) if decoding.get("skip_layers") else changed
 
 
-def _open(model: str, system: str | None, dtype: str | None, device: str | None) -> Model:
+def _open(model: str, system: str | None, dtype: str | None, device: str | None, quantize: str | None) -> Model:
     import torch
 
     from ..model import load
@@ -83,4 +84,4 @@ def _open(model: str, system: str | None, dtype: str | None, device: str | None)
     except (RuntimeError, AssertionError) as error:
         why = str(error).splitlines()[0].rstrip(".")
         raise SettingError(f"--device {device} cannot be used ({why}); pass cpu, or leave it out") from None
-    return load(model, system, dtype, device)
+    return load(model, system, dtype, device, quantize)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .command import Setting, command
-from .runs import announce, finished, resumable
-from .settings import MODEL, REINFORCE, SET, TRAINING, assignments
+from .runs import adapters, announce, finished, learning, resumable
+from .settings import LORA, MODEL, REINFORCE, SET, TRAINING, assignments
+
+if TYPE_CHECKING:
+    from ..lora import Lora
+    from ..reinforcement import Rollouts
 
 # A policy is moved with care: the paper's numbers.
 _USUAL = {
@@ -25,6 +29,7 @@ _SET_HERE = ("batch_rows", "accumulation")
     Setting("system", str, "decode as this system", shown="the model's", panel="System", short="-s"),
     Setting("block_size", int, "tokens per block", shown="the model's", panel="System"),
     SET,
+    *(s for s in LORA if s.name != "lora_dropout"),  # the policy that learns has to be the one that answers
     panel="Train",
     config=True,
 )
@@ -45,6 +50,10 @@ def reinforce(
     from masks alone, in one forward. --steps counts updates; the denoising steps
     are a setting of the system (--set steps=8).
 
+    With --lora RANK the weights stay frozen, and low-rank adapters beside them
+    are learnt; the distance of --beta is that to the network without them. The
+    result is merged; the adapters alone lie in OUT/adapter, in PEFT's format.
+
     Held-out problems are answered at every evaluation (held_out_reward).
     A run that was stopped or killed goes on when the same command is given again.
 
@@ -53,28 +62,32 @@ def reinforce(
       interlace reinforce --model half --world sudoku --method one-step --out other
       interlace reinforce --model half --system llada --block-size 16 --set steps=8 \\
         --world sums --num-generations 8 --num-iterations 4 --out sums
+      interlace reinforce --model half --world sums --lora 16 --learning-rate 1e-4 --out beside
     """
     import torch
 
     from ..model import load
-    from ..reinforcement import ReinforceSettings, Rollouts
+    from ..reinforcement import ReinforceSettings
     from ..reinforcement import reinforce as run
     from ..training.settings import TrainSettings
     from ..worlds.puzzle import puzzle
     from .config import make
 
-    training, chosen = make(TrainSettings, settings), make(ReinforceSettings, settings)
+    training, chosen, lora = make(TrainSettings, settings), make(ReinforceSettings, settings), adapters(settings)
     problems = puzzle(world)
     with resumable(training.out):
         start = load(model, system=system, dtype=torch.float32, block_size=block_size, **assignments(set))
-        plan = Rollouts(start, problems, chosen.model_copy(update={"beta": 0.0}), training.seed)
-        rows = training.model_copy(update={"batch_rows": plan.answers * plan.states})
-        about = {
-            "model": f"{model} ({start.system.title})",
-            "parameters": sum(p.numel() for p in start.network.parameters()),
-            "method": f"{chosen.method}, {chosen.num_prompts} problems x {chosen.num_generations} answers, "
-            f"{plan.steps} denoising steps",
-        }
-        announce(about, rows, world, plan.length)
-        trained = run(start, problems, training, chosen)
-    finished(trained, training, json)
+
+        def on_start(plan: Rollouts, learnt: Lora | None) -> None:
+            rows = training.model_copy(update={"batch_rows": plan.answers * plan.states})
+            weights = sum(p.numel() for p in start.network.parameters())
+            about = {
+                "model": f"{model} ({start.system.title})",
+                **({"parameters": weights} if learnt is None else learning(start.network, training, learnt)),
+                "method": f"{chosen.method}, {chosen.num_prompts} problems x {chosen.num_generations} answers, "
+                f"{plan.steps} denoising steps",
+            }
+            announce(about, rows, world, plan.length)
+
+        trained = run(start, problems, training, chosen, lora=lora, on_start=on_start)
+    finished(trained, training, json, lora)

@@ -29,7 +29,7 @@ def adapters(settings: Mapping[str, Any]) -> LoraSettings | None:
 
     if settings["lora"] is not None:
         return make(LoraSettings, settings)
-    idle = next((s for s in LORA if settings[s.name] != s.default), None)
+    idle = next((s for s in LORA if settings.get(s.name, s.default) != s.default), None)
     if idle is not None:
         raise SettingError(f"{idle.flag} is about low-rank adapters, and there are none; pass --lora RANK too")
     return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,15 +27,17 @@ class Automaton:
     """A deterministic automaton over tokens. Tokens that move every state alike are one *symbol*.
 
     symbols: int32 [vocabulary], the symbol of every token; 0 moves no state. source, symbol, target: int32
-    [transitions], sorted by source. start: the first state. final: bool [states], where a text may end. From every
-    state a final one can be reached. name: what messages call it.
+    [transitions], sorted by source; of every symbol there is a token. final: bool [states], where a text may end. Every
+    state can be reached, and from every state a final one. name: what messages call it.
     """
+
+    start: ClassVar[int] = 0
+    """The first state."""
 
     symbols: np.ndarray
     source: np.ndarray
     symbol: np.ndarray
     target: np.ndarray
-    start: int
     final: np.ndarray
     name: str = "the constraint"
     _ends: list[np.ndarray] = field(default_factory=list, repr=False)
@@ -94,27 +97,32 @@ class Automaton:
     def ended_by(self, stop: Sequence[int]) -> Automaton:
         """The same with an end: behind a whole text stop tokens may stand, and behind them nothing else.
 
-        Stop tokens stand nowhere else. Without any, the automaton itself: a text then fills its place exactly.
+        Stop tokens stand nowhere else: one that spells text is none of the text's tokens any more. Without any, the
+        automaton itself: a text then fills its place exactly.
+
+        Raises ``SettingError`` when no text can be spelt without the stop tokens.
+
+        >>> from interlace.constraints.expression import compiled
+        >>> automaton = lifted(compiled("a|bc"), [b"a", b"b", b"c", b""])
+        >>> [automaton.ended_by(stop).least() for stop in ((), (3,), (0, 3))]
+        [1, 1, 2]
         """
         key = tuple(sorted({token for token in stop if 0 <= token < len(self.symbols)}))
         if not key:
             return self
         if key not in self._ended:
-            symbols, over, end = self.symbols.copy(), self.count, self.states
+            symbols, over, end = self.symbols.astype(np.int64) - 1, self.count, self.states
             symbols[list(key)] = over
+            left = np.isin(self.symbol - 1, symbols)  # what one of the other tokens does
             whole = np.append(np.flatnonzero(self.final), end)
-            source = np.concatenate((self.source, whole)).astype(np.int32)
-            order = np.argsort(source, kind="stable")
-            self._ended[key] = replace(
-                self,
-                symbols=symbols,
-                source=source[order],
-                symbol=np.concatenate((self.symbol, np.full(len(whole), over))).astype(np.int32)[order],
-                target=np.concatenate((self.target, np.full(len(whole), end))).astype(np.int32)[order],
-                final=np.append(self.final, True),
-                _ends=[],
-                _ended={},
-                _on={},
+            self._ended[key] = _trimmed(
+                symbols,
+                np.concatenate((self.source[left], whole)),
+                np.concatenate((self.symbol[left] - 1, np.full(len(whole), over))),
+                np.concatenate((self.target[left], np.full(len(whole), end))),
+                np.append(self.final, True),
+                self.name,
+                f"no text that fits {self.name} can be spelt without the stop tokens, which only end one; pass others",
             )
         return self._ended[key]
 
@@ -221,13 +229,23 @@ def lifted(text: Bytes, words: Sequence[bytes], name: str = "the constraint") ->
     )
     symbols = np.full(len(words), -1, dtype=np.int64)
     symbols[given] = symbol
-    return _trimmed(symbols, source, over, target, text.final, name)
+    lacking = f"the vocabulary cannot spell any text that fits {name}; change it, or use a model of another tokenizer"
+    return _trimmed(symbols, source, over, target, text.final, name, lacking)
 
 
 def _trimmed(
-    symbols: np.ndarray, source: np.ndarray, symbol: np.ndarray, target: np.ndarray, final: np.ndarray, name: str
+    symbols: np.ndarray,
+    source: np.ndarray,
+    symbol: np.ndarray,
+    target: np.ndarray,
+    final: np.ndarray,
+    name: str,
+    lacking: str,
 ) -> Automaton:
-    """Without the states that are not reached, or from which no end is, and the symbols that only lead there."""
+    """Without the states that are not reached, or from which no end is, and the symbols that only lead there.
+
+    symbols: -1 for a token that moves no state. lacking: what is said when nothing is left.
+    """
     reached = np.zeros(len(final), dtype=bool)
     reached[0] = True
     useful = final.copy()
@@ -237,9 +255,7 @@ def _trimmed(
             kept[to[kept[frm]]] = True
     kept = reached & useful
     if not kept[0]:
-        raise SettingError(
-            f"the vocabulary cannot spell any text that fits {name}; change it, or use a model of another tokenizer"
-        )
+        raise SettingError(lacking)
     here = kept[source] & kept[target]
     state = np.cumsum(kept) - 1
     source, symbol, target = state[source[here]], symbol[here], state[target[here]]
@@ -248,7 +264,7 @@ def _trimmed(
     used = np.unique(symbol)
     renamed[used] = np.arange(1, len(used) + 1)
     source, symbol, target = (part[order].astype(np.int32) for part in (source, renamed[symbol], target))
-    return Automaton(renamed[symbols], source, symbol, target, int(state[0]), final[kept], name)
+    return Automaton(renamed[symbols], source, symbol, target, final[kept], name)
 
 
 @dataclass(frozen=True)

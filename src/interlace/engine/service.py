@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -47,12 +47,22 @@ class Stream(AsyncIterator["Event"]):
         self._service.cancel(self)
 
     def _put(self, *items: Event | Exception | None) -> None:
-        def put() -> None:
-            for item in items:
-                self._events.put_nowait(item)
+        _deliver([(self, item) for item in items])
 
+
+def _deliver(found: list[tuple[Stream, Event | Exception | None]]) -> None:
+    """Give every stream what is its own; one call for all that are read in the same loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[Stream, Event | Exception | None]]] = {}
+    for one in found:
+        loops.setdefault(one[0]._loop, []).append(one)
+
+    def put(mine: list[tuple[Stream, Event | Exception | None]]) -> None:
+        for stream, item in mine:
+            stream._events.put_nowait(item)
+
+    for loop, mine in loops.items():
         with suppress(RuntimeError):  # whoever listened is gone, with the loop
-            self._loop.call_soon_threadsafe(put)
+            loop.call_soon_threadsafe(put, mine)
 
 
 class Service:
@@ -147,8 +157,7 @@ class Service:
                     self.engine.cancel(number)
                 self._streams.clear()
                 outputs = []
-            for one in outputs:
-                self._hand(one)
+            _deliver([one for found in outputs for one in self._due(found)])
             self._stats = self.engine.stats()
             if not self.engine.busy:
                 with self._work:
@@ -170,20 +179,18 @@ class Service:
                     self._live.discard(stream)
                     stream._put(error)
 
-    def _hand(self, one: Event | Failure) -> None:
-        """Give what was found to whom it belongs."""
+    def _due(self, one: Event | Failure) -> Iterator[tuple[Stream, Event | Exception | None]]:
+        """What was found, to whom it belongs; and the end of the stream, if it is that."""
         number = one.request if isinstance(one, Failure) else one.row
         stream = self._streams.get(number)
         if stream is None:
             return
-        ended = isinstance(one, Failure) or one.last
-        if ended:
+        if isinstance(one, Failure) or one.last:
             del self._streams[number]
             self._live.discard(stream)
-        if isinstance(one, Failure):
-            stream._put(one.error)
-        else:
-            stream._put(*([one, None] if ended else [one]))
+        yield stream, one.error if isinstance(one, Failure) else one
+        if not isinstance(one, Failure) and one.last:
+            yield stream, None
 
     def _fail(self, error: Exception) -> None:
         for stream in list(self._live):

@@ -112,7 +112,7 @@ def complete(
     """
     if length < 1 or at_once < 1 or alone < 0:
         raise SettingError(f"length {length}, at_once {at_once}, alone {alone}; pass 1, 1, 0 or more")
-    ids = [model.encode(prompt.text) for prompt in prompts]
+    ids = [model.encode_prompt(prompt.text) for prompt in prompts]
     lengths = [whole(model, len(prompt), length) for prompt in ids]
     alone = min(alone, len(ids))
     batches = [slice(i, i + 1) for i in range(alone)]

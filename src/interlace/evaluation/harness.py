@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoints import tokens
 from ..errors import SettingError
-from ..worlds.tokenizer import backend, encode
+from ..worlds.tokenizer import backend, begin, encode
 from ..writing import unwritten, write
 from .likelihood import Row, exact, room, score
 from .progress import watched
@@ -89,8 +89,7 @@ class Harness:
         self.eos: int | None = stop if found["eos"] is None else found["eos"]
         """The token that ends a text."""
         self._bos = found["bos"]
-        begin = inner.encode("").ids  # what the tokenizer itself puts before every text
-        self._begin = begin if len(begin) == 1 else []
+        self._begin = begin(inner)
 
     @property
     def prefix(self) -> int:
@@ -107,8 +106,8 @@ class Harness:
         text begins with it.
         """
         ids = encode(self.model.tokenizer, text, allow_special=True)
-        begin = self._begin if special is not False and ids[:1] != self._begin else []
-        return begin + ids
+        begun = special is False or ids[: len(self._begin)] == self._begin
+        return ids if begun else self._begin + ids
 
     @property
     def exact(self) -> bool:

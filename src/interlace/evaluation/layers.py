@@ -75,7 +75,7 @@ def analyse(
     if regime != "clean" and mask_id is None:
         raise SettingError(f"{model.system.name} has no masks to {regime}; pass regime clean")
     length = min(length, model.network.config.max_positions)
-    rows = [row for row in (model.encode(text)[:length] for text in texts) if len(row) > 1]
+    rows = [row for row in (model.encode_prompt(text)[:length] for text in texts) if len(row) > 1]
     sums = _Sums(len(model.network.blocks))
     with torch.inference_mode(), _watching(model.network, sums, mask_id if regime == "denoise" else None):
         for row in watched(rows, len(rows), "layers", progress):

@@ -204,7 +204,7 @@ def _cut(text: str, characters: int) -> list[str]:
 
 def _stretches(model: Model, text: str | Document, length: int) -> list[list[int]]:
     """Token ids of a text, cut into stretches of at most ``length`` with something to score in each."""
-    ids = model.encode(text if isinstance(text, str) else text.text)
+    ids = model.encode_prompt(text if isinstance(text, str) else text.text)
     cut = [ids[i : i + length] for i in range(0, len(ids), length)]
     return [row for row in cut if len(row) > 1]
 

@@ -148,7 +148,7 @@ def ask(
 def _plain(model: Model, task: Task, examples: Sequence[Task]) -> Asked:
     prompt = _settled(model, task.prompt)
     before = [(example.prompt + (example.solution or "")).strip("\n") for example in examples]
-    return Asked(task, model.encode(BETWEEN.join([*before, prompt])), prompt, task.stop)
+    return Asked(task, model.encode_prompt(BETWEEN.join([*before, prompt])), prompt, task.stop)
 
 
 def _chat(model: Model, told: Callable[[Sequence[Message]], str], task: Task, examples: Sequence[Task]) -> Asked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -46,6 +46,7 @@ def generate(
     details: bool = False,
     places: Sequence[Tensor] | None = None,
     constraints: Sequence[Automaton | None] = (),
+    ended: Collection[int] = (),
 ) -> Iterator[Event]:
     """Generate ``length`` tokens behind every prompt; yield each unit as it becomes clean.
 
@@ -74,6 +75,7 @@ def generate(
             row that is read in another order than it is written in); units are always cut along the row.
         constraints: for every row, what the new tokens up to the stop token must be a text of, or the one gap of open
             tokens inside its prompt (``interlace.constraints``). Without a stop token the length is filled exactly.
+        ended: rows that nobody wants any more, looked at before every move: a caller adds to it as events come.
 
     Raises:
         SettingError: nothing to generate from, a length below 0, a row longer than the network's positions, a prompt
@@ -109,4 +111,4 @@ def generate(
         for number in range(count)
     ]
     walk.furnish(memory)
-    return walk.run(rows)
+    return walk.run(rows, ended)

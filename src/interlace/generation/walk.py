@@ -12,7 +12,7 @@ step asks for what it needs of the network (``Feed``, ``Head``); who runs the wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -273,11 +273,14 @@ class Walk:
         else:
             raise SettingError(f"unknown memory {memory!r}; pass exact, block, prefix or none")
 
-    def run(self, rows: Sequence[Row]) -> Iterator[Event]:
-        """Walk until no row has a move left; the memory has a place for every one of the rows."""
+    def run(self, rows: Sequence[Row], ended: Collection[int] = ()) -> Iterator[Event]:
+        """Walk until no row has a move left; the memory has a place for every one of the rows.
+
+        ended: rows that nobody wants any more, by name; looked at before every move, so it may grow meanwhile.
+        """
         self.alive = list(rows)
         yield from self.idle()
-        while self.settle():
+        while self.settle(ended):
             with torch.inference_mode():
                 events = self.answered(self.step(list(range(len(self.alive)))))
             yield from events
@@ -294,9 +297,12 @@ class Walk:
             for row, content in zip(done, nothing, strict=True)
         ]
 
-    def settle(self) -> list[Move]:
-        """The next moves, of every living row one; a row that has none left is gone."""
-        moves = [None if row.first >= row.end else self.schedule(row.levels, row.first) for row in self.alive]
+    def settle(self, ended: Collection[int] = ()) -> list[Move]:
+        """The next moves, of every living row one; a row that has none left, or is ``ended``, is gone."""
+        moves = [
+            None if row.first >= row.end or row.name in ended else self.schedule(row.levels, row.first)
+            for row in self.alive
+        ]
         if None in moves:
             self.keep([r for r, move in enumerate(moves) if move is not None])
         self.moves = [move for move in moves if move is not None]

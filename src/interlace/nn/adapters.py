@@ -6,7 +6,8 @@ as in the published network. Source of the adapters: LoRA, arXiv:2106.09685, by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import SettingError
 from .transformer import MLP, Attention, Transformer
 
-__all__ = ["Head", "Joined", "Rows", "adaptable", "mount", "unmount"]
+__all__ = ["Head", "Joined", "Rows", "adaptable", "bare", "mount", "unmount"]
 
 
 class Joined(nn.Module):
@@ -152,6 +153,24 @@ def unmount(network: Transformer) -> None:
                 setattr(parent, name, _base(child))
     vars(network).pop("peft_config", None)
     network.requires_grad_(True)
+
+
+@contextmanager
+def bare(network: Transformer) -> Iterator[Transformer]:
+    """Inside, the network as it was before ``mount``: what is learnt beside it counts for nothing."""
+    layers: list[Any] = [module for module in network.modules() if hasattr(module, "enable_adapters")]
+    rows = {name: child for name, child in network.named_children() if isinstance(child, Rows | Head)}
+    try:
+        for layer in layers:
+            layer.enable_adapters(False)
+        for name, child in rows.items():
+            setattr(network, name, child.base)
+        yield network
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+        for name, child in rows.items():
+            setattr(network, name, child)
 
 
 def _base(module: Any) -> nn.Linear:

@@ -62,7 +62,7 @@ class Trace:
 
 def trace(model: Model, prompt: str, length: int, seed: int = 0) -> Iterator[Trace]:
     """The trace after every forward; the last one is whole. It ends with a block, or before the first stop token."""
-    ids = model.encode(prompt)
+    ids = model.encode_prompt(prompt)
     length = whole(model, len(ids), length)
     found: dict[int, Token] = {}
     stop = set(model.checkpoint.stop_token_ids)

@@ -4,6 +4,7 @@ from .damped import Damped, Doubled, Evenly
 from .dependence import DependenceBounded
 from .dynamic import Dynamic
 from .entropy import EntropyBounded
+from .largest_margin import LargestMargin
 from .leading import Leading
 from .least_uncertain import LeastUncertain
 from .near_certain import NearCertain
@@ -19,6 +20,7 @@ __all__ = [
     "Dynamic",
     "EntropyBounded",
     "Evenly",
+    "LargestMargin",
     "Leading",
     "LeastUncertain",
     "NearCertain",

@@ -21,8 +21,8 @@ class Proposal:
     open: boolean [m, size], the tokens still masked. drawn: their candidates, one for every open token. quota: int64
     [m], how many tokens the pace asks for in this step. step: int64 [m], which of the unit's ``of`` steps this is.
 
-    token int64, confidence and entropy float, [m, size]: of the candidates, 0 where nothing is open. Each is computed
-    for the first rule that asks for it: over a large vocabulary an entropy costs more than the rule.
+    token int64, confidence, entropy and margin float, [m, size]: of the candidates, 0 where nothing is open. Each is
+    computed for the first rule that asks for it: over a large vocabulary an entropy costs more than the rule.
     """
 
     open: Tensor
@@ -42,6 +42,10 @@ class Proposal:
     @cached_property
     def entropy(self) -> Tensor:
         return self._spread(self.drawn.entropy)
+
+    @cached_property
+    def margin(self) -> Tensor:
+        return self._spread(self.drawn.margin)
 
     def trusted(self, confidence: Tensor) -> Proposal:
         """The same with other confidences, float [m, size]."""

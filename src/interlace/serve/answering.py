@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +43,9 @@ class Answer:
         self, served: Served, asks: Sequence[Ask], seconds: float, metrics: Metrics, units: bool = False
     ) -> None:
         self.served, self.asks, self.seconds = served, list(asks), seconds
-        self._metrics, self._units = metrics, units
+        self._counts, self._units = metrics.of(served.name), units
         self._streams: list[Stream] = []
-        self._ended = False
+        self._ended = self._late = False
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
 
@@ -65,54 +66,69 @@ class Answer:
         except InterlaceError as error:
             self.end()
             raise self._refusal(error, _field(error)) from None
-        self._metrics.began(self.served.name, [len(ask.prompt.ids) for ask in self.asks])
+        self._counts.began([len(ask.prompt.ids) for ask in self.asks])
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """Everything, until all rows have ended. Raises ``Refused`` for what goes wrong on the way."""
+        left, last = set(range(len(self._streams))), dict.fromkeys(range(len(self._streams)), self._began)
+        late = asyncio.get_running_loop().call_at(self._began + self.seconds, self._expire)
+        try:
+            async with aclosing(self._events()) as events:  # type: ignore[type-var]
+                async for number, event in events:
+                    if number not in left:
+                        continue
+                    if event is None and self._late:
+                        raise Refused(
+                            f"the answer has not ended after {self.seconds:g} s, the server's limit; ask for less",
+                            code="timeout",
+                            status=504,
+                        )
+                    writing = self.asks[number].writing
+                    before = len(writing.tokens)
+                    piece = self._piece(number, event)
+                    fresh = len(writing.tokens) - before
+                    if fresh > 0:
+                        now = self._clock()
+                        self._counts.wrote(fresh, now - last[number], before == 0)
+                        last[number] = now
+                    if piece.finish is not None:
+                        left.discard(number)
+                        self._streams[number].cancel()
+                        self._counts.finished(piece.finish, writing, self._clock() - self._began)
+                    yield piece
+                    if not left:
+                        return
+        except InterlaceError as error:
+            raise self._refusal(error) from None
+        finally:
+            late.cancel()
+            for number in left:
+                self._counts.finished("abort", self.asks[number].writing, self._clock() - self._began)
+            self.end()
+
+    async def _events(self) -> AsyncIterator[tuple[int, Event | None]]:
+        """What comes of all rows, each with a None at its end."""
+        if len(self._streams) == 1:
+            async for event in self._streams[0]:
+                yield 0, event
+            yield 0, None
+            return
         queue: asyncio.Queue[tuple[int, Event | Exception | None]] = asyncio.Queue(64)
         readers = [asyncio.create_task(_read(number, one, queue)) for number, one in enumerate(self._streams)]
-        left, last = set(range(len(readers))), dict.fromkeys(range(len(readers)), self._began)
         try:
-            while left:
-                try:
-                    async with asyncio.timeout_at(self._began + self.seconds):
-                        number, found = await queue.get()
-                except TimeoutError:
-                    raise Refused(
-                        f"the answer has not ended after {self.seconds:g} s, the server's limit; ask for fewer tokens",
-                        code="timeout",
-                        status=504,
-                    ) from None
-                if number not in left:
-                    continue
-                if isinstance(found, InterlaceError):
-                    raise self._refusal(found)
+            while True:
+                number, found = await queue.get()
                 if isinstance(found, Exception):
                     raise found
-                ask = self.asks[number]
-                before = len(ask.writing.tokens)
-                piece = self._piece(number, found)
-                fresh = len(ask.writing.tokens) - before
-                if fresh > 0:
-                    now = self._clock()
-                    self._metrics.wrote(self.served.name, fresh, now - last[number], before == 0)
-                    last[number] = now
-                if piece.finish is not None:
-                    left.discard(number)
-                    if found is not None and not found.last:
-                        _cancel([self._streams[number]])
-                    self._metrics.finished(self.served.name, piece.finish, ask.writing, self._clock() - self._began)
-                yield piece
-        except BaseException:
-            for number in left:
-                self._metrics.finished(
-                    self.served.name, "abort", self.asks[number].writing, self._clock() - self._began
-                )
-            raise
+                yield number, found
         finally:
             for reader in readers:
                 reader.cancel()
-            self.end()
+
+    def _expire(self) -> None:
+        self._late = True
+        for stream in self._streams:
+            stream.cancel()
 
     def _piece(self, number: int, event: Event | None) -> Piece:
         ask = self.asks[number]
@@ -142,19 +158,8 @@ class Answer:
         """Whatever is still under way leaves the engine before its next move."""
         self._ended = True
         streams, self._streams = self._streams, []
-        if streams:
-            _cancel(streams)
-
-
-def _cancel(streams: Sequence[Stream]) -> None:
-    """Without waiting for the end of a move."""
-
-
-    def cancel() -> None:
         for one in streams:
             one.cancel()
-
-    asyncio.get_running_loop().run_in_executor(None, cancel)
 
 
 async def _read(number: int, stream: Stream, queue: asyncio.Queue[tuple[int, Event | Exception | None]]) -> None:
@@ -179,12 +184,13 @@ def _unit(ask: Ask, event: Event) -> dict[str, Any]:
 
     def text(place: int, token: int) -> str:
         count = len(writing.ends)
-        if event.clean and place < count:
-            last = writing.done and place == count - 1  # it takes what is left of a character
-            return writing.text[writing.ends[place - 1] if place else 0 : None if last else writing.ends[place]]
-        if event.clean and writing.done:
-            return ""
-        return str(writing.tokenizer.decode([token], skip_special_tokens=False))
+        if not event.clean or (place >= count and not writing.done):
+            return str(writing.tokenizer.decode([token], skip_special_tokens=False))
+        last = count if writing.stopped else count - 1  # it takes what is left, when the text has ended
+        begin = writing.ends[min(place, count) - 1] if min(place, count) else 0
+        if place < count and not (writing.done and place == last):
+            return writing.text[begin : writing.ends[place]]
+        return writing.text[begin:] if place == last else ""
 
     return {
         "index": event.unit,

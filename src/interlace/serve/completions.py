@@ -89,7 +89,7 @@ def prompt_of(served: Served, given: Any, field: str = "prompt") -> Prompt:
     model = served.model
     if isinstance(given, str):
         try:
-            return Prompt(model.encode(given), given)
+            return Prompt(model.encode_prompt(given), given)
         except InterlaceError as error:
             raise refusal(error, field) from None
     size = model.checkpoint.config.vocab_size

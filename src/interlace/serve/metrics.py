@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..writing import Writing
     from .served import Served
 
-__all__ = ["Metrics"]
+__all__ = ["Counts", "Metrics"]
 
 SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0)
 LONG = (0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -64,36 +64,58 @@ class Metrics:
         self._lengths = histogram("request_generation_tokens", "new tokens of an answer", COUNTS)
         self._speed = histogram("request_tokens_per_forward", "new tokens of an answer per forward", PER_FORWARD)
         registry.register(_Engines(models, prefix))
-        for served in models:
-            for one in (self._prompt, self._tokens):
-                one.labels(served.name)
-            for reason in ("stop", "length", "abort"):
-                self._success.labels(served.name, reason)
+        self._of = {served.name: Counts(served.name, self) for served in models}
 
     def text(self) -> bytes:
-        """The page. Waits for the end of a move."""
+        """The page."""
         return generate_latest(self.registry)
 
-    def began(self, name: str, prompts: Sequence[int]) -> None:
+    def of(self, name: str) -> Counts:
+        """Those of one model."""
+        return self._of[name]
+
+
+class Counts:
+    """The metrics of one model. Finding one by its labels takes longer than counting: they are found once."""
+
+    prompt: Counter
+    tokens: Counter
+    first: Histogram
+    between: Histogram
+    unit: Histogram
+    whole: Histogram
+    prompts: Histogram
+    lengths: Histogram
+    speed: Histogram
+
+    def __init__(self, name: str, metrics: Metrics) -> None:
+        for field in ("prompt", "tokens", "first", "between", "unit", "whole", "prompts", "lengths", "speed"):
+            setattr(self, field, getattr(metrics, f"_{field}").labels(name))
+        self.success = {reason: metrics._success.labels(name, reason) for reason in ("stop", "length", "abort")}
+
+    def began(self, prompts: Sequence[int]) -> None:
+        """Rows with prompts of so many tokens."""
         for tokens in prompts:
-            self._prompt.labels(name).inc(tokens)
-            self._prompts.labels(name).observe(tokens)
+            self.prompt.inc(tokens)
+            self.prompts.observe(tokens)
 
-    def wrote(self, name: str, tokens: int, seconds: float, first: bool) -> None:
-        self._tokens.labels(name).inc(tokens)
+    def wrote(self, tokens: int, seconds: float, first: bool) -> None:
+        """So many tokens of a row at once, so long after those before them, or after the request."""
+        self.tokens.inc(tokens)
         if first:
-            self._first.labels(name).observe(seconds)
+            self.first.observe(seconds)
             return
-        self._unit.labels(name).observe(seconds)
+        self.unit.observe(seconds)
         for _ in range(tokens):
-            self._between.labels(name).observe(seconds / tokens)
+            self.between.observe(seconds / tokens)
 
-    def finished(self, name: str, reason: str, writing: Writing, seconds: float) -> None:
-        self._success.labels(name, reason).inc()
-        self._whole.labels(name).observe(seconds)
-        self._lengths.labels(name).observe(len(writing.tokens))
+    def finished(self, reason: str, writing: Writing, seconds: float) -> None:
+        """A row, and why."""
+        self.success[reason].inc()
+        self.whole.observe(seconds)
+        self.lengths.observe(len(writing.tokens))
         if writing.forwards:
-            self._speed.labels(name).observe(len(writing.tokens) / writing.forwards)
+            self.speed.observe(len(writing.tokens) / writing.forwards)
 
 
 class _Engines(Collector):

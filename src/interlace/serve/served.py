@@ -73,7 +73,7 @@ class Served:
             raise SettingError(f"{self.name} takes no conversations; use /v1/completions")
         if self._chat is None:
             text = "\n\n".join(message.text for message in messages)
-            return self.model.encode(text), text
+            return self.model.encode_prompt(text), text
         turns = [
             {"role": "system" if message.role == "developer" else message.role, "content": message.text}
             | ({"name": message.name} if message.name else {})

@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from ..errors import InterlaceError
 from ..worlds.tokenizer import decode
 from .answering import Answer, Piece
 from .asking import Ask, Prompt, asked
@@ -23,7 +22,7 @@ from .completions import prompt_of
 from .desk import Desk
 from .guard import has_key
 from .served import Served
-from .wire import Refused, parse, refusal
+from .wire import Refused, parse
 from .wording import used
 
 __all__ = ["PROTOCOL", "Session", "packed"]
@@ -251,8 +250,14 @@ class Session:
                 await self._ended(reason, ask)
         except Refused as error:
             await self._tell("error", **error.body)
-        except InterlaceError as error:
-            await self._tell("error", **refusal(error).body)
+        except TimeoutError:
+            late = Refused("the row has not been taken in the server's time", code="timeout", status=504)
+            await self._tell("error", **late.body)
+        except WebSocketDisconnect:
+            raise
+        except Exception:
+            log.exception("failed")
+            await self._tell("error", **Refused("the server failed; ask again", status=500).body)
         finally:
             answer.end()
 

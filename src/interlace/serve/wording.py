@@ -118,15 +118,23 @@ class CompletionWording(Wording):
             "finish_reason": ask.finish,
         }
 
+    def name(self, token: int) -> str:
+        """The text of a token; of one that is no text by itself, its bytes, as OpenAI writes them: ``bytes:\\xe2``."""
+        text, spelt = self.spelt(token)
+        try:
+            return text if "\ufffd" not in text else bytes(spelt).decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelt)
+
     def log_probs(self, ask: Ask, first: int, last: int) -> dict[str, Any] | None:
         if self.top is None:
             return None
         places = range(first, last)
         return {
-            "tokens": [self.spelt(ask.writing.tokens[at])[0] for at in places],
+            "tokens": [self.name(ask.writing.tokens[at]) for at in places],
             "token_logprobs": [self.log_prob(ask, at) for at in places],
             "top_logprobs": [
-                {self.spelt(token)[0]: value for token, value in self.alternatives(ask, at)} for at in places
+                {self.name(token): value for token, value in reversed(self.alternatives(ask, at))} for at in places
             ],
             "text_offset": [ask.writing.ends[at - 1] if at else 0 for at in places],
         }

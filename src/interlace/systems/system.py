@@ -75,6 +75,7 @@ class TextSettings(Settings):
     reveal: Literal[
         "static",
         "least-uncertain",
+        "largest-margin",
         "dynamic",
         "threshold",
         "sequential",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..errors import SettingError
-from ..worlds.tokenizer import encode
+from ..worlds.tokenizer import encode, encode_prompt
 from .batch import Batch
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class AnswerRows:
     def batch(self, numbers: Sequence[int]) -> Batch:
         prompts, rows = [], []
         for number in numbers:
-            prompt, answer = (encode(self.tokenizer, text) for text in self.problem(number))
+            asked, solved = self.problem(number)
+            prompt, answer = encode_prompt(self.tokenizer, asked), encode(self.tokenizer, solved)
             if len(answer) > self.length:
                 raise SettingError(f"an answer of {len(answer)} tokens exceeds the length {self.length}; raise it")
             prompts.append(len(prompt))

@@ -64,14 +64,15 @@ def text_rows(
     multiple: int = 1,
     seed: int = 0,
     pad_id: int = 0,
+    end_id: int | None = None,
 ) -> Rows:
-    """Packed rows of a corpus; every document ends on a multiple of ``multiple`` tokens.
+    """Packed rows of a corpus; every document ends on a multiple of ``multiple`` tokens, with ``end_id``.
 
     Raises ``SettingError`` when a row does not hold a whole number of blocks, ``DataError`` for an unreadable corpus.
     """
     if settings.length % multiple:
         raise SettingError(f"rows of {settings.length} tokens do not hold whole blocks of {multiple}; change length")
-    tokens = tokenize_corpus(mixture(settings, split), tokenizer, settings.cache)
+    tokens = tokenize_corpus(mixture(settings, split), tokenizer, settings.cache, end_id=end_id)
     rows: Rows = TextRows(PackedRows(tokens, settings.length, multiple, seed, pad_id))
     if settings.suffix_first and split == "train":
         rows = SuffixFirst(rows, settings.suffix_first, seed=seed)

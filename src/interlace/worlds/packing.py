@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from interlace.errors import DataError, SettingError, unwritable
 from interlace.worlds.corpus import Document
-from interlace.worlds.tokenizer import SPECIAL_TOKENS, backend, encode_batch
+from interlace.worlds.tokenizer import SPECIAL_TOKENS, backend, begin, encode_batch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,6 +60,8 @@ def tokenize_corpus(
 ) -> TokenCorpus:
     """Encode ``documents`` with a ``tokenizers`` or ``transformers`` tokenizer; special tokens in them are plain text.
 
+    A document begins with what the tokenizer puts before every text (``tokenizer.begin``), as prompts do.
+
     ``cache`` is a folder: the result is kept there under a hash of tokenizer and texts, and read back as a memory map.
     ``progress`` is called with (documents done, documents in all). ``end_id`` is the token that closes a document; by
     default the tokenizer's own end of sequence, or ``<|endoftext|>``. Raises :class:`DataError` for no documents, and
@@ -80,6 +82,8 @@ def tokenize_corpus(
             key.update(data)
         if not document.ended:
             key.update(b"cut short")
+    if begin(tokenizer):  # corpora of earlier versions had none
+        key.update(b"begun")
     tokens_path = Path(cache, f"{key.hexdigest()}.tokens.npy")
     starts_path = Path(cache, f"{key.hexdigest()}.starts.npy")
     names = tuple(document.name for document in found)
@@ -216,13 +220,13 @@ def _encode(
 ) -> TokenCorpus:
     import numpy as np
 
-    inner = backend(tokenizer)
+    inner, first = backend(tokenizer), begin(tokenizer)
     dtype = np.uint16 if inner.get_vocab_size() <= 2**16 else np.int32
     parts: list[np.ndarray] = []
     done = 0
     for batch in _batches(documents):
         for document, ids in zip(batch, encode_batch(tokenizer, [document.text for document in batch]), strict=True):
-            parts.append(np.array([*ids, end] if document.ended else ids, dtype=dtype))
+            parts.append(np.array([*first, *ids, *([end] if document.ended else [])], dtype=dtype))
         done += len(batch)
         if progress is not None:
             progress(done, len(documents))

@@ -12,6 +12,7 @@ True
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import threading
@@ -106,6 +107,30 @@ def backend(tokenizer: Any) -> Tokenizer:
 def encode(tokenizer: Any, text: str, allow_special: bool = False) -> list[int]:
     """Token ids of ``text``; unless ``allow_special``, ``"<|endoftext|>"`` in it is plain text and not the token."""
     return encode_batch(tokenizer, [text], allow_special)[0]
+
+
+def begin(tokenizer: Any) -> list[int]:
+    """What a tokenizer puts before every text: nothing, or a token that begins it (Llama's).
+
+    It is what the post-processor of ``tokenizer.json`` says, and what ``transformers`` goes by:
+    ``add_bos_token`` of ``tokenizer_config.json`` counts for nothing beside that file.
+
+    >>> from tokenizers.processors import TemplateProcessing
+    >>> tokenizer = character_tokenizer("ab")
+    >>> tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 2)])
+    >>> begin(tokenizer), begin(character_tokenizer("ab"))
+    ([2], [])
+    """
+    processor = backend(tokenizer).post_processor
+    found: list[int] = []
+    for step in [] if processor is None else _flat(json.loads(processor.__getstate__())):
+        found = _before(step) + found  # each is around what the last one made
+    return found
+
+
+def encode_prompt(tokenizer: Any, text: str) -> list[int]:
+    """:func:`encode` of a text from its beginning, behind what the tokenizer puts there (:func:`begin`)."""
+    return begin(tokenizer) + encode(tokenizer, text)
 
 
 def encode_batch(tokenizer: Any, texts: Sequence[str], allow_special: bool = False) -> list[list[int]]:
@@ -232,6 +257,20 @@ def _specials(tokenizer: Tokenizer, allowed: bool) -> Iterator[None]:
             yield
         finally:
             tokenizer.encode_special_tokens = before
+
+
+def _flat(processor: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps of a post-processor, in order."""
+    inner = processor["processors"] if processor["type"] == "Sequence" else None
+    return [processor] if inner is None else [step for each in inner for step in _flat(each)]
+
+
+def _before(step: dict[str, Any]) -> list[int]:
+    """What one of them puts before a text."""
+    if step["type"] == "TemplateProcessing":
+        pieces = itertools.takewhile(lambda piece: "SpecialToken" in piece, step["single"])
+        return [token for piece in pieces for token in step["special_tokens"][piece["SpecialToken"]["id"]]["ids"]]
+    return [step["cls"][1]] if "cls" in step else []
 
 
 def _utf8(text: str) -> str:

@@ -1,7 +1,7 @@
 """A browser that opens the page: Chromium, driven through playwright, in front of servers.
 
-``real`` serves the bundled models, ``random`` random ones, ``script`` says what it is told to. Skipped where Chromium or
-the driver is absent. Screenshots are kept in build/screenshots, or in the folder that INTERLACE_SCREENSHOTS names.
+``real`` serves the bundled models, ``random`` random ones, ``script`` says what it is told to. Skipped where Chromium
+or the driver is absent. Screenshots are kept in build/screenshots, or in the folder that INTERLACE_SCREENSHOTS names.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ export class Run {
     this.units = new Map(); // index -> its frames
     this.text = ""; // what is final
     this.done = false;
-    this.finish = null;
+    this.usage = null;
     this.begun = performance.now();
     this.start = Infinity; // place of the first new token
     this.end = 0; // behind the last one that was heard of
@@ -20,9 +20,9 @@ export class Run {
     return this.frames.at(-1)?.forwards ?? 0;
   }
 
-  add({ text, unit, finish }, now = performance.now()) {
+  add({ text, unit, usage }, now = performance.now()) {
     this.text += text;
-    if (finish) this.finish = finish;
+    if (usage) this.usage = usage;
     if (!unit) return;
     const own = this.units.get(unit.index) ?? [];
     const before = own.at(-1);
@@ -74,6 +74,7 @@ export class Run {
       left -= token.text.length;
       this.tokens += !token.cut;
     }
+    this.tokens = this.usage?.completion_tokens ?? this.tokens;
   }
 
   // The last frame of every unit, first unit first.
