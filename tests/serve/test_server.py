@@ -115,7 +115,7 @@ def test_who_leaves_is_cancelled(running: Run, twin: Model, stream: bool) -> Non
         until(lambda: server.served.service.stats().running == 0)
         until(lambda: server.desk.active == 0)
         assert server.metric('request_success_total{finished_reason="abort"') == 1
-        assert server.metric("generation_tokens_total") < 250
+        assert server.served.service.stats().tokens < 100
         assert server.post({"max_tokens": 2}).status_code == 200
 
 

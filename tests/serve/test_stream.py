@@ -240,3 +240,4 @@ def test_who_leaves_is_cancelled(running: Any, twin: Model) -> None:
         while server.desk.active or server.served.service.stats().running:
             time.sleep(0.01)
         assert server.metric('request_success_total{finished_reason="abort"') == 1
+        assert server.served.service.stats().tokens < 100
