@@ -255,7 +255,7 @@ def load(
     if dtype is None and next(checkpoint.network.parameters()).dtype == torch.bfloat16 and not fast_bfloat16(device):
         checkpoint.network.float()
     checkpoint.network.eval()
-    if quantize is not None:
+    if quantize is not None and torch.device(device).type != "meta":
         quantized(checkpoint.network, quantize)
     chosen, defaults = system_of(checkpoint)
     if system and system != chosen.name:

@@ -22,6 +22,7 @@ pytest.importorskip("fastapi")
         (("--port", "99999"), "--port"),
         (("--body-seconds", "0"), "--body-seconds"),
         (("--rows", "0"), "--rows"),
+        (("--workers", "-1"), "--workers"),
         (("--log-level", "loud"), "--log-level"),
         (("--chat-template", "x"), "--chat-template"),
         (("--metrics-prefix", "a b"), "--metrics-prefix"),

@@ -193,7 +193,7 @@ class Running:
             time.sleep(0.01)
 
     def post(self, body: dict[str, Any], path: str = "/v1/completions", **more: Any) -> Any:
-        return httpx.post(self.url + path, json={"prompt": "def area("} | body, timeout=20, **more)
+        return httpx.post(self.url + path, json={"prompt": "def area("} | body, **{"timeout": 20} | more)
 
     def metric(self, name: str) -> float:
         lines = httpx.get(self.url + "/metrics").text.splitlines()

@@ -72,15 +72,18 @@ def load_adapter(
     kept = _dtype(directory) if dtype is None else dtype
     base = _of_base(directory, source, lambda: load(source, kept, device, check_finite))
     tensors, made_for = _tensors(directory)
-    # float16 rounds otherwise than bfloat16 does
-    sure = next(base.network.parameters()).dtype != torch.float16
-    if made_for is not None and sure and made_for != fingerprint(base.network):
-        raise CheckpointError(
-            f"{directory} was made for another model than {source} is now; correct base_model_name_or_path in {CONFIG}"
-        )
-    merge(base.network, base.family, config, tensors, str(directory))
-    if check_finite and not all(map(weights.finite, base.network.parameters())):
-        raise CheckpointError(f"{directory}: the adapter makes weights NaN or Inf; use an undamaged copy")
+    parameter = next(base.network.parameters())
+    if parameter.device.type != "meta":
+        # float16 rounds otherwise than bfloat16 does
+        sure = parameter.dtype != torch.float16
+        if made_for is not None and sure and made_for != fingerprint(base.network):
+            raise CheckpointError(
+                f"{directory} was made for another model than {source} is now; correct base_model_name_or_path in "
+                f"{CONFIG}"
+            )
+        merge(base.network, base.family, config, tensors, str(directory))
+        if check_finite and not all(map(weights.finite, base.network.parameters())):
+            raise CheckpointError(f"{directory}: the adapter makes weights NaN or Inf; use an undamaged copy")
     said = _said(directory, source, base.network)
     return replace(base, source=directory) if said is None else said.checkpoint(base.network)
 

@@ -215,7 +215,7 @@ def load(
     Args:
         path: a folder, or the name of a Hugging Face repository such as ``"Qwen/Qwen3-0.6B"``, which is fetched.
         dtype: of the network; None keeps the one that is stored (if several are, the one of most values).
-        device: where the weights go.
+        device: where the weights go; "meta": nowhere, all but their values is read and checked.
         check_finite: refuse weights that are NaN or Inf.
     Raises ``CheckpointError``, in one line with the remedy, for whatever is missing, damaged or contradictory.
 
@@ -230,6 +230,8 @@ def load(
     folder = _open(directory, name)
     network = folder.said.skeleton
     network.to(weights.common_dtype(folder.stored) if dtype is None else weights.to_dtype(dtype))
+    if torch.device(device).type == "meta":
+        return folder.said.checkpoint(network)
     _allocate(network, device)
     parameters = dict(network.named_parameters())
     with torch.no_grad():

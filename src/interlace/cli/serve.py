@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
 from .command import Setting, command
 from .console import say
 from .models import OPENING, open_text_model
 from .settings import DECODING
+
+if TYPE_CHECKING:
+    from ..model import Model
 
 
 @command(
@@ -42,6 +46,7 @@ from .settings import DECODING
             panel="Engine"),
     Setting("rows", int, "requests of a model that share forwards; further ones wait", 64, panel="Engine"),
     Setting("waiting", int, "requests that may wait; further ones are refused", 1024, panel="Engine"),
+    Setting("workers", int, "processes of a model, each with an engine; 0: none but the server's", 1, panel="Engine"),
     Setting("log_level", str, "what is logged to stderr: debug, info, warning, error", "info", panel="Server"),
     *DECODING,
     *OPENING,
@@ -64,6 +69,7 @@ def serve(
     slots: int | None,
     rows: int,
     waiting: int,
+    workers: int,
     log_level: str,
     system: str | None,
     dtype: str | None,
@@ -93,6 +99,8 @@ def serve(
         raise SettingError("--max-body-bytes, --body-seconds and --request-seconds are positive, --port below 65536")
     if min(rows, 1 if slots is None else slots) < 1 or waiting < 0:
         raise SettingError("--slots and --rows are 1 or more, --waiting 0 or more; correct them")
+    if workers < 0:
+        raise SettingError(f"--workers is {workers}; pass 0 or more")
     if not metrics_prefix.isidentifier():
         raise SettingError(f"--metrics-prefix is {metrics_prefix!r}; pass a word of letters, digits and _")
     try:
@@ -112,7 +120,19 @@ def serve(
         tuple(keys), tuple(cors_origin or ()), max_body_bytes, body_seconds, request_seconds, metrics_prefix
     )
     opened = [
-        (name, open_text_model(path, system, dtype, device, decoding))
+        (name, partial(_open, path, system, dtype, device, decoding))
         for name, path in map(named, models or ["twin", "base"])
     ]
-    run(opened, host, port, limits, drain_seconds, chat_template, log_level, slots, rows, waiting)
+    run(opened, host, port, limits, drain_seconds, chat_template, log_level, slots, rows, waiting, workers)
+
+
+def _open(
+    path: str,
+    system: str | None,
+    dtype: str | None,
+    given: str | None,
+    decoding: dict[str, Any],
+    device: str | None = None,
+) -> Model:
+    """A model of the command line, in whichever process; device: another than the one that was given."""
+    return open_text_model(path, system, dtype, device or given, decoding)

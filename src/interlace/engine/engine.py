@@ -13,28 +13,26 @@ on a processor every sum of the compiled kernels is taken in an order that no ot
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..constraints import Automaton
 from ..errors import BusyError, EngineError, SettingError
-from ..generation import Asked, Event, Feed, Head, Row, Walk, WalkAhead
+from ..generation import Asked, Event, Feed, Head, Row, Walk
 from ..memory import PagedBlockCache, PagedKV, PagedPrefixCache, Pool, Span
 from ..nn.native import accelerated
-from ..processes import Biased
 from .packing import forward, heads
 from .prefix import Chain
+from .preparing import Prepared, prepared, walk_of
 
 if TYPE_CHECKING:
     from ..model import Model
-    from ..systems import Parts
     from .request import Request
 
-__all__ = ["Engine", "Failure", "Prepared", "Stats"]
+__all__ = ["Engine", "Failure", "Stats"]
 
 CHUNK = 256
 """Tokens of prompts that a move feeds beside the rows that decode."""
@@ -70,19 +68,6 @@ class Stats:
     row_moves: int = 0
     units: int = 0
     preemptions: int = 0
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A request that was found possible: its parts, what its rows can share a walk with, and its constraint."""
-
-    request: Request
-    parts: Parts
-    path: tuple[Any, ...]
-    known: Tensor
-    stop: tuple[int, ...]
-    cells: int
-    automaton: Automaton | None
 
 
 @dataclass(eq=False)
@@ -162,6 +147,11 @@ class Engine:
             ("prompt_tokens", "cached_tokens", "tokens", "moves", "forwards", "row_moves", "units", "preemptions"), 0
         )
 
+    @classmethod
+    def open(cls, opening: Callable[[], Model], **sizes: int) -> Engine:
+        """An engine of the model that ``opening`` gives."""
+        return cls(opening(), **sizes)
+
     @property
     def busy(self) -> bool:
         return bool(self._jobs)
@@ -171,29 +161,7 @@ class Engine:
 
         Raises ``SettingError`` for one that cannot be generated.
         """
-        model = self.model if request.system is None else self.model.under(request.system)
-        model = model.with_(**request.settings)
-        parts = model.parts
-        stop = model.checkpoint.stop_token_ids if request.stop is None else request.stop
-        bias = tuple(sorted(request.bias.items()))
-        path = model.system.name, model.settings.model_dump_json(), request.details, request.drafts, request.top, bias
-        vocabulary = model.checkpoint.config.vocab_size
-        if bias and not 0 <= bias[0][0] <= bias[-1][0] < vocabulary:
-            raise SettingError(f"a bias is for a token outside of 0 to {vocabulary - 1}; leave it out")
-        if not 0 <= request.top <= vocabulary:
-            raise SettingError(f"top is {request.top}; pass 0 to {vocabulary}")
-        walk = self._walk(parts, request)
-        known_ = walk.known(request.prompt)
-        cells = walk.needs(known_, request.length)
-        if cells + walk.extra > self.pool.pages * self.pool.size:
-            raise SettingError(
-                f"the request needs {cells + walk.extra} tokens of memory, the engine has "
-                f"{self.pool.pages * self.pool.size}; shorten it, or give the engine more"
-            )
-        automaton = model._automata([request.constraint])[0]
-        if automaton is not None or request.places is not None:
-            walk.add(known_, request.length, 0, None, tuple(stop), request.places, automaton)
-        return Prepared(request, parts, path, known_, tuple(stop), cells, automaton)
+        return prepared(self.model, request, self.pool.pages * self.pool.size)
 
     def add(self, request: Request | Prepared) -> int:
         """Queue a request; its number.
@@ -211,7 +179,7 @@ class Engine:
             }  # fmt: skip
             kind, keeps = kinds[asked.parts.memory]
             memory = kind(self.pool, keeps)
-            walk = self._walk(asked.parts, asked.request)
+            walk = walk_of(self.model.network, asked.parts, asked.request)
             walk.memory = memory
             lane = self._lanes[asked.path] = _Lane(walk, memory, asked.parts.memory in ("block", "prefix"))
         job = _Job(self._next, asked, lane)
@@ -244,17 +212,6 @@ class Engine:
         running = len(self._jobs) - len(self._waiting)
         slots, used = self.pool.pages * self.pool.size, self.pool.used * self.pool.size
         return Stats(running, len(self._waiting), slots, used, **self._counts)
-
-    def _walk(self, parts: Parts, request: Request) -> Walk:
-        given = parts.sampling
-        lookahead = given.pop("lookahead")
-        given.pop("memory")
-        given |= {"drafts": request.drafts, "details": request.details, "top": request.top}
-        if request.bias:
-            tokens, amounts = zip(*sorted(request.bias.items()), strict=True)
-            given["process"] = Biased(given["process"], tokens, amounts)
-        network = self.model.network
-        return Walk(network, **given) if lookahead is None else WalkAhead(lookahead, network, **given)
 
     # -- who is under way --------------------------------------------------------------------------------------------
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from ..errors import BusyError, EngineError, InterlaceError
-from .engine import Engine, Failure, Prepared, Stats
+from ..errors import BusyError, EngineError
+from .driver import Driver, Found, ended
+from .engine import Engine, Stats
+from .preparing import Prepared
 
 if TYPE_CHECKING:
     from ..generation import Event
     from .request import Request
 
-__all__ = ["Service", "Stream"]
+__all__ = ["Canceller", "Service", "Stream", "deliver", "drained"]
+
+
+class Canceller(Protocol):
+    """What a stream belongs to."""
+
+    def cancel(self, stream: Stream) -> None: ...
 
 
 class Stream(AsyncIterator["Event"]):
@@ -27,11 +34,9 @@ class Stream(AsyncIterator["Event"]):
     stream ends.
     """
 
-    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, service: Canceller, loop: asyncio.AbstractEventLoop) -> None:
         self._service, self._loop = service, loop
         self._events: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
-        self.number = -1
-        """Of the request in its engine, once it is there."""
 
     async def __anext__(self) -> Event:
         found = await self._events.get()
@@ -46,12 +51,9 @@ class Stream(AsyncIterator["Event"]):
     def cancel(self) -> None:
         self._service.cancel(self)
 
-    def _put(self, *items: Event | Exception | None) -> None:
-        _deliver([(self, item) for item in items])
 
-
-def _deliver(found: list[tuple[Stream, Event | Exception | None]]) -> None:
-    """Give every stream what is its own; one call for all that are read in the same loop."""
+def deliver(found: Sequence[tuple[Stream, Event | Exception | None]]) -> None:
+    """Give every stream what is its own; None ends it. One call for all that are read in the same loop."""
     loops: dict[asyncio.AbstractEventLoop, list[tuple[Stream, Event | Exception | None]]] = {}
     for one in found:
         loops.setdefault(one[0]._loop, []).append(one)
@@ -59,6 +61,8 @@ def _deliver(found: list[tuple[Stream, Event | Exception | None]]) -> None:
     def put(mine: list[tuple[Stream, Event | Exception | None]]) -> None:
         for stream, item in mine:
             stream._events.put_nowait(item)
+            if item is not None and not isinstance(item, Exception) and item.last:
+                stream._events.put_nowait(None)
 
     for loop, mine in loops.items():
         with suppress(RuntimeError):  # whoever listened is gone, with the loop
@@ -75,10 +79,8 @@ class Service:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._inbox: deque[tuple[Stream, Prepared | None]] = deque()
+        self._driver = Driver(engine, self._told)
         self._live: set[Stream] = set()
-        self._streams: dict[int, Stream] = {}
-        self._work = threading.Condition()
         self._stats = engine.stats()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -100,23 +102,42 @@ class Service:
         prepared = self.prepare(request) if not isinstance(request, Prepared) else request
         stream = Stream(self, loop or asyncio.get_running_loop())
         self._live.add(stream)
-        self._tell(stream, prepared)
+        self._driver.add(stream, prepared)
         return stream
 
     def cancel(self, stream: Stream) -> None:
         if stream in self._live:
             self._live.discard(stream)
-            stream._put(None)
-            self._tell(stream, None)
+            deliver([(stream, None)])
+            self._driver.cancel(stream)
 
     def stats(self) -> Stats:
         """Where the engine stood after its last move, with what waits to be taken in."""
         return self._stats
 
     @property
+    def slots(self) -> int:
+        """Tokens that the memory of the engine holds."""
+        return self.engine.pool.pages * self.engine.pool.size
+
+    @property
     def alive(self) -> bool:
         """Whether requests are being worked on."""
         return self._thread.is_alive() and not self._closed
+
+    @property
+    def count(self) -> int:
+        """How many engines there are; ``up``: how many of them take requests now."""
+        return 1
+
+    @property
+    def up(self) -> int:
+        return int(self.alive)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether nothing takes requests, and nothing will."""
+        return not self._thread.is_alive()
 
     @property
     def pending(self) -> int:
@@ -125,74 +146,46 @@ class Service:
 
     async def drain(self, seconds: float) -> bool:
         """Wait until nothing is left to do, at most so long; whether that came."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while self._live and loop.time() < end:
-            await asyncio.sleep(0.02)
-        return not self._live
+        return await drained(lambda: not self._live, seconds)
 
     def close(self) -> None:
         """Stop the thread; what is still under way fails."""
         self._closed = True
-        with self._work:
-            self._work.notify()
+        self._driver.close()
         self._thread.join()
         self._fail(EngineError("the engine was closed before the request had ended; ask again"))
-
-    def _tell(self, stream: Stream, prepared: Prepared | None) -> None:
-        self._inbox.append((stream, prepared))
-        with self._work:
-            self._work.notify()
 
     def _run(self) -> None:
         while not self._closed:
             try:
-                self._take()
-                outputs = self.engine.step()
+                self._driver.run()
             except Exception as error:  # whatever it is, callers must hear of it
                 logging.getLogger(__name__).exception("the engine failed")
                 cause = f"the engine failed ({type(error).__name__}); ask again, and see the server's log"
+                self._driver.forget()
                 self._fail(EngineError(cause))
-                for number in list(self._streams):
-                    self.engine.cancel(number)
-                self._streams.clear()
-                outputs = []
-            _deliver([one for found in outputs for one in self._due(found)])
-            self._stats = self.engine.stats()
-            if not self.engine.busy:
-                with self._work:
-                    if not self._inbox and not self._closed:
-                        self._work.wait()
 
-    def _take(self) -> None:
-        """Take in what was submitted and cancelled since the last move."""
-        while self._inbox:
-            stream, prepared = self._inbox.popleft()
-            if prepared is None:
-                self.engine.cancel(stream.number)
-                self._streams.pop(stream.number, None)
-            elif stream in self._live:  # else it was cancelled before it began
-                try:
-                    stream.number = self.engine.add(prepared)
-                    self._streams[stream.number] = stream
-                except InterlaceError as error:
+    def _told(self, found: Found, stats: Stats) -> None:
+        """Give what was found to whom it belongs."""
+        mine: list[tuple[Stream, Event | Exception | None]] = []
+        for stream, one in found:
+            assert isinstance(stream, Stream)
+            if stream in self._live:  # else it was cancelled meanwhile
+                mine.append((stream, one))
+                if ended(one):
                     self._live.discard(stream)
-                    stream._put(error)
-
-    def _due(self, one: Event | Failure) -> Iterator[tuple[Stream, Event | Exception | None]]:
-        """What was found, to whom it belongs; and the end of the stream, if it is that."""
-        number = one.request if isinstance(one, Failure) else one.row
-        stream = self._streams.get(number)
-        if stream is None:
-            return
-        if isinstance(one, Failure) or one.last:
-            del self._streams[number]
-            self._live.discard(stream)
-        yield stream, one.error if isinstance(one, Failure) else one
-        if not isinstance(one, Failure) and one.last:
-            yield stream, None
+        deliver(mine)
+        self._stats = stats
 
     def _fail(self, error: Exception) -> None:
-        for stream in list(self._live):
-            stream._put(error)
+        deliver([(stream, error) for stream in list(self._live)])
         self._live.clear()
+
+
+async def drained(empty: Callable[[], bool], seconds: float) -> bool:
+    """Wait until it is so, at most so long; whether that came."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while not empty() and loop.time() < end:
+        await asyncio.sleep(0.02)
+    return empty()

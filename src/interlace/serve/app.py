@@ -43,11 +43,14 @@ def make_app(models: Sequence[Served], limits: Limits | None = None) -> FastAPI:
 
     @app.get("/health", **described("Whether the server runs"))
     async def health() -> Response:
-        return Json({"status": "ok"})
+        engines = {name: {"up": one.service.up, "of": one.service.count} for name, one in desk.models.items()}
+        failed = desk.stuck and not desk.draining
+        return Json({"status": "failed" if failed else "ok", "engines": engines}, 503 if failed else 200)
 
     @app.get("/ready", **described("Whether the server takes requests"))
     async def ready() -> Response:
-        word = "ready" if desk.ready else "draining" if desk.draining else "failed"
+        late = "failed" if desk.stuck else "starting"  # a process of an engine again, and no other is there
+        word = "ready" if desk.ready else "draining" if desk.draining else late
         return Json({"status": word}, 200 if desk.ready else 503)
 
     @app.get("/metrics", **described("Metrics in Prometheus' text", kind="text/plain"))

@@ -59,6 +59,11 @@ class Desk:
     def ready(self) -> bool:
         return not self.draining and all(served.service.alive for served in self.models.values())
 
+    @property
+    def stuck(self) -> bool:
+        """Whether a model takes no requests and will not by itself."""
+        return any(served.service.stuck for served in self.models.values())
+
     def served(self, name: str | None) -> Served:
         """The model of that name; the first one, where none is named."""
         if name is None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from ..engine import Engine, Service
+from ..engine import Engine, Service, Workers
 from ..errors import SettingError
 from ..hardware import free_memory
 from .app import make_app
@@ -83,7 +84,7 @@ def named(given: str) -> tuple[str, str]:
 
 
 def serve(
-    models: Sequence[tuple[str, Model]],
+    models: Sequence[tuple[str, Callable[..., Model]]],
     host: str,
     port: int,
     limits: Limits,
@@ -93,27 +94,43 @@ def serve(
     slots: int | None = None,
     rows: int = 64,
     waiting: int = 1024,
+    workers: int = 1,
 ) -> None:
-    """Serve until told to stop. slots, rows, waiting: of each engine; see ``Engine``.
+    """Serve until told to stop.
 
-    Raises ``SettingError`` for a place that cannot be listened on.
+    models: by name what opens them, on a ``device`` if that is passed. slots, rows, waiting: of each engine; see
+    ``Engine``. workers: processes of a model, each with an engine; 0: engines are threads of this process.
+
+    Raises ``SettingError`` for a place that cannot be listened on, and what opening a model raises.
     """
     logged(level)
+    names = [name for name, _ in models]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise SettingError(f"two models are called {twice}; name one of them: NAME=PATH")
+    socket = bound(host, port)
     served: list[Served] = []
     try:
-        for name, model in models:
-            if any(name == one.name for one in served):
-                raise SettingError(f"two models are called {name}; name one of them: NAME=PATH")
-            engine = Engine(model, fitting(model, len(models)) if slots is None else slots, rows=rows, waiting=waiting)
-            served.append(Served(name, model, Service(engine), "none" if template == "none" else "plain"))
+        for name, opening in models:
+            make = partial(_engine, opening, slots, rows, waiting, len(models) * max(1, workers))
+            model = opening(device="meta") if workers else opening()
+            service = Workers(model, make, workers) if workers else Service(make(model))
+            served.append(Served(name, model, service, "none" if template == "none" else "plain"))
         app = make_app(served, limits)
         config = configured(app, host, port, limits)
-        socket = bound(config)
         Server(config, app.state.desk, drain_seconds).run([socket])
     finally:
+        socket.close()
         for one in served:
-            if one.service.alive:
-                one.service.close()
+            one.service.close()
+
+
+def _engine(
+    opening: Callable[[], Model], slots: int | None, rows: int, waiting: int, others: int, model: Model | None = None
+) -> Engine:
+    """An engine of the model, or of the one that ``opening`` gives. others: how many share the device's memory."""
+    found = opening() if model is None else model
+    return Engine(found, fitting(found, others) if slots is None else slots, rows=rows, waiting=waiting)
 
 
 def fitting(model: Model, models: int) -> int:
@@ -142,19 +159,19 @@ def configured(app: Any, host: str, port: int, limits: Limits) -> uvicorn.Config
     )
 
 
-def bound(config: uvicorn.Config) -> Any:
+def bound(host: str, port: int) -> Any:
     """A socket that listens; ``SettingError`` where that cannot be."""
     import socket
 
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        found.bind((config.host, config.port))
+        found.bind((host, port))
     except (OSError, OverflowError) as error:
         found.close()
         why = getattr(error, "strerror", None) or str(error)
-        raise SettingError(f"{config.host}:{config.port} cannot be listened on ({why}); pass another --port") from None
+        raise SettingError(f"{host}:{port} cannot be listened on ({why}); pass another --port") from None
     found.set_inheritable(True)
     return found
 
@@ -163,7 +180,7 @@ def logged(level: str) -> None:
     """Everything that is logged goes to stderr, a line of JSON each."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
-    for name in ("interlace.serve", "uvicorn.error", "uvicorn"):
+    for name in ("interlace.serve", "interlace.engine", "uvicorn.error", "uvicorn"):
         one = logging.getLogger(name)
         one.handlers, one.propagate = [handler], False
-        one.setLevel(level.upper() if name == "interlace.serve" else "WARNING")
+        one.setLevel(level.upper() if name.startswith("interlace") else "WARNING")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..checkpoints.chat import chat, chat_template
-from ..engine import Service
+from ..engine import Service, Workers
 from ..errors import InterlaceError, SettingError
 from ..systems import systems
 from ..systems.system import CHECKPOINT, TextSettings
@@ -34,7 +34,7 @@ class Served:
 
     name: str
     model: Model
-    service: Service
+    service: Service | Workers
     template: Literal["model", "plain", "none"] = field(default="plain")
 
     def __post_init__(self) -> None:
@@ -47,8 +47,7 @@ class Served:
     @property
     def context(self) -> int:
         """The longest row, in tokens: what the model reads, if the engine's memory holds it."""
-        pool = self.service.engine.pool
-        return min(int(self.model.checkpoint.config.max_positions), pool.pages * pool.size)
+        return min(int(self.model.checkpoint.config.max_positions), self.service.slots)
 
     def settings(self, model: Model) -> dict[str, Any]:
         """The defaults of a decoding: the system's, but for what ``generation_config.json`` says of sampling."""
