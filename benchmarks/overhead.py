@@ -2,6 +2,7 @@
 
     python benchmarks/overhead.py                       # the bundled shape, all systems
     python benchmarks/overhead.py --systems sdar tidar --length 64 --threads 1
+    python benchmarks/overhead.py --shape 100m --only-decode --rounds 3 --out benchmarks/results/overhead-100m.json
 
 decode    a generation of batch 1, over the time of its own forwards bare: the same tokens, positions, masks, memory
           and heads again, recorded beforehand, and no loop around them. Goal: 1.15 at most.
@@ -40,6 +41,13 @@ from interlace.systems import Parts, find, systems
 
 MASK, NEVER = 1, -2
 DECODE, ROLLOUTS = 1.15, 4.0
+SHAPES = {
+    "bundled": {},
+    "100m": {
+        "hidden_size": 768, "intermediate_size": 2048, "num_layers": 12, "num_heads": 12, "num_kv_heads": 4,
+        "vocab_size": 32768,
+    },
+}  # fmt: skip
 
 
 @dataclass
@@ -178,6 +186,8 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=64, help="new tokens")
     parser.add_argument("--rows", type=int, default=8, help="rollouts in a batch")
     parser.add_argument("--prompts", type=int, nargs="*", default=[16, 64, 128, 256, 512])
+    parser.add_argument("--shape", choices=list(SHAPES), default="bundled")
+    parser.add_argument("--only-decode", action="store_true")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
@@ -185,10 +195,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "overhead.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    network = Transformer(ShapeSettings().config(2048)).initialise(torch.Generator().manual_seed(0), std=0.05)
+    shape = ShapeSettings(**SHAPES[options.shape])
+    network = Transformer(shape.config(shape.vocab_size)).initialise(torch.Generator().manual_seed(0), std=0.05)
     network.to(options.device).eval().requires_grad_(False)
     report: dict[str, Any] = {"machine": Machine.here().model_dump()}
-    kept = ("prompt", "length", "rows", "rounds", "threads", "clock", "device")
+    kept = ("shape", "prompt", "length", "rows", "rounds", "threads", "clock", "device")
     report |= {name: getattr(options, name) for name in kept}
     prompt = numbers(options.prompt)
     clock = Clock(time.process_time if options.clock == "cpu" else time.perf_counter, options.rounds)
@@ -201,12 +212,12 @@ def main() -> None:
             f"{found['ms per forward']:>6.2f} ms each, bare {found['bare ms per forward']:>6.2f}: "
             f"{found['ratio']:.2f} (goal {DECODE})"
         )
-    if "wedlm" in options.systems:
+    if "wedlm" in options.systems and not options.only_decode:
         report["prompts"] = prompts(network, options.prompts, options.length)
         said = ", ".join(f"{slots:.2f} behind {size}" for size, slots in report["prompts"].items())
         print(f"prompts   wedlm: token slots per step {said}")
     report["rollouts"] = {}
-    for name in options.systems:
+    for name in () if options.only_decode else options.systems:
         found = rollouts(network, name, prompt, options.length // 2, options.rows, replace(clock, rounds=3))
         report["rollouts"][name] = found
         print(

@@ -161,6 +161,20 @@ def test_drafts(stream: Ask, twin: Model) -> None:
     assert [unit["forwards"] for unit in units] == sorted(unit["forwards"] for unit in units)
 
 
+@pytest.mark.parametrize("model", ["twin", "base"])
+def test_the_tokens_of_clean_units_add_up_to_the_text(stream: Ask, model: str) -> None:
+    """Their characters are split over units, and stop tokens and stop texts end them anywhere."""
+    for seed in range(8):
+        body = {"model": model, "prompt": "def", "max_tokens": 60, "temperature": 1.0, "seed": seed, "drafts": True}
+        for more in ({}, {"stop": ["r"]}):
+            choices = [chunk["choices"][0] for chunk in stream(PATH, body | more)]
+            clean = [choice["unit"] for choice in choices if "unit" in choice and choice["unit"]["clean"]]
+            told = "".join(token["text"] for unit in clean for token in unit["tokens"])
+            said = "".join(choice["text"] for choice in choices)
+            # what is left of a character may come behind its unit
+            assert told.rstrip("\ufffd") == said.rstrip("\ufffd"), (seed, more)
+
+
 def test_drafts_of_a_gap_hold_nothing_that_was_given(stream: Ask) -> None:
     body = {"prompt": "def area(", "suffix": " * height\n    return", "max_tokens": 10, "drafts": True}
     clean = [chunk["choices"][0]["unit"] for chunk in stream(PATH, body) if "unit" in chunk["choices"][0]]

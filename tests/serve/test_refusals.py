@@ -183,7 +183,7 @@ def test_bodies_that_are_too_large(refused: Ask) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/../etc/passwd", "/v1/models/../../x", "/v1/models/%2e%2e%2f", "/v1/models/%00", "/v1/models/%ff", "/v2", "/%"],
+    ["/v1/../etc/passwd", "/v1/models/../../x", "/v1/models/%2e%2e%2f", "/v1/models/%00", "/v1/models/%ff", "/x", "/%"],
 )
 def test_paths_that_lead_nowhere(refused: Ask, path: str) -> None:
     refused(None, "model" if path.startswith("/v1/models/%") else None, path, 404)

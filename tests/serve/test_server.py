@@ -115,8 +115,18 @@ def test_who_leaves_is_cancelled(running: Run, twin: Model, stream: bool) -> Non
         until(lambda: server.served.service.stats().running == 0)
         until(lambda: server.desk.active == 0)
         assert server.metric('request_success_total{finished_reason="abort"') == 1
-        assert server.metric("generation_tokens_total") < 250
+        assert server.served.service.stats().tokens < 100
         assert server.post({"max_tokens": 2}).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_row_that_a_stop_text_ends_leaves_the_engine(running: Run, twin: Model, stream: bool) -> None:
+    with running(twin, pause=0.005) as server:
+        early = server.post({"max_tokens": 8}).json()["choices"][0]["text"][4:6]
+        before = server.served.service.stats().tokens
+        server.post({"max_tokens": 200, "stop": early, "stream": stream})
+        until(lambda: server.served.service.stats().running == 0)
+        assert server.served.service.stats().tokens - before < 100
 
 
 def test_a_slow_body(running: Run, twin: Model) -> None:

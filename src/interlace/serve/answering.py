@@ -172,13 +172,26 @@ async def _read(number: int, stream: Stream, queue: asyncio.Queue[tuple[int, Eve
 
 
 def _unit(ask: Ask, event: Event) -> dict[str, Any]:
-    """A unit as it stands, without what of it was given. A token that is still masked has no id."""
+    """A unit as it stands, without what of it was given. A token that is still masked has no id. What is final adds up
+    to the answer's text: a character of several tokens belongs to the last of them; a special token has no text, nor
+    has what lies behind a stop."""
     skip, writing = max(0, ask.start - event.start), ask.writing
     end = None if writing.end is None else max(skip, writing.end - event.start)
     ids = event.content.tolist()[skip:end]
     log_prob = [None] * len(ids) if event.log_prob is None else event.log_prob.tolist()[skip:end]
     order = [-1] * len(ids) if event.order is None else event.order.tolist()[skip:end]
-    decode = writing.tokenizer.decode
+    first = event.start + skip - ask.start
+
+    def text(place: int, token: int) -> str:
+        count = len(writing.ends)
+        if not event.clean or (place >= count and not writing.done):
+            return str(writing.tokenizer.decode([token], skip_special_tokens=False))
+        last = count if writing.stopped else count - 1  # it takes what is left, when the text has ended
+        begin = writing.ends[min(place, count) - 1] if min(place, count) else 0
+        if place < count and not (writing.done and place == last):
+            return writing.text[begin : writing.ends[place]]
+        return writing.text[begin:] if place == last else ""
+
     return {
         "index": event.unit,
         "start": event.start + skip,
@@ -188,11 +201,11 @@ def _unit(ask: Ask, event: Event) -> dict[str, Any]:
         "tokens": [
             {
                 "id": None if token == OPEN else token,
-                "text": "" if token == OPEN else decode([token], skip_special_tokens=False),
+                "text": "" if token == OPEN else text(place, token),
                 "logprob": None if token == OPEN or at < 0 or one is None else max(float(one), -9999.0),
                 "order": None if token == OPEN or at < 0 else at,
             }
-            for token, one, at in zip(ids, log_prob, order, strict=True)
+            for place, (token, one, at) in enumerate(zip(ids, log_prob, order, strict=True), first)
         ],
     }
 

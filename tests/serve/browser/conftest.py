@@ -1,8 +1,7 @@
 """A browser that opens the page: Chromium, driven through playwright, in front of servers.
 
 ``real`` serves the bundled models, ``random`` random ones, ``script`` says what it is told to. Skipped where Chromium
-or the driver is absent.
-Screenshots are kept in build/screenshots, or in the folder that INTERLACE_SCREENSHOTS names.
+or the driver is absent. Screenshots are kept in build/screenshots, or in the folder that INTERLACE_SCREENSHOTS names.
 """
 
 from __future__ import annotations
@@ -117,7 +116,7 @@ def scripted() -> FastAPI:
         yield chunk("<b>one</b> two", unit(0, 0, 2, [("<b>one</b>", 0), (" two", 1)]))
         if word == "wait":
             await asyncio.sleep(60)
-        yield chunk(" é!", unit(1, 2, 3, [(" \ufffd", 0), ("\ufffd", 0), ("!", 0), ("<end>", 0)]), "stop")
+        yield chunk(" é!", unit(1, 2, 3, [(" ", 0), ("é", 0), ("!", 0), ("<end>", 0)]), "stop")
         yield 'data: {"choices": [], "usage": {"completion_tokens": 5}}\n\n'
         yield "data: [DONE]\n\n"
 

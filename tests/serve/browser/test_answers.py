@@ -29,7 +29,7 @@ WATCH = """() => {
 
 
 def test_tokens_are_masked_then_drafted_then_committed(visit: Visit, real: Any) -> None:
-    page = visit(real, "pace=30&tokens=32&model=twin")
+    page = visit(real, "pace=12&tokens=32&model=twin")
     page.shot("empty")
     page.click("#examples >> text=A class")
     page.evaluate(WATCH)

@@ -90,7 +90,7 @@ async function* chunks(stream) {
   }
 }
 
-// {text, unit, finish, usage} of every chunk of a completion (or of a chat, if the body has messages).
+// {text, unit, usage} of every chunk of a completion (or of a chat, if the body has messages).
 export async function* complete(body, signal) {
   const answer = await ask(body.messages ? "v1/chat/completions" : "v1/completions", {
     method: "POST",
@@ -111,7 +111,6 @@ export async function* complete(body, signal) {
     yield {
       text: choice?.text ?? choice?.delta?.content ?? "",
       unit: choice?.unit ?? null,
-      finish: choice?.finish_reason ?? null,
       usage: found.usage ?? null,
     };
   }

@@ -8,7 +8,7 @@ export class Run {
     this.units = new Map(); // index -> its frames
     this.text = ""; // what is final
     this.done = false;
-    this.finish = null;
+    this.usage = null;
     this.begun = performance.now();
     this.start = Infinity; // place of the first new token
     this.end = 0; // behind the last one that was heard of
@@ -20,9 +20,9 @@ export class Run {
     return this.frames.at(-1)?.forwards ?? 0;
   }
 
-  add({ text, unit, finish }, now = performance.now()) {
+  add({ text, unit, usage }, now = performance.now()) {
     this.text += text;
-    if (finish) this.finish = finish;
+    if (usage) this.usage = usage;
     if (!unit) return;
     const own = this.units.get(unit.index) ?? [];
     const before = own.at(-1);
@@ -58,32 +58,23 @@ export class Run {
     return frame.before;
   }
 
-  // The answer has ended: its tokens are held against its text. What lies behind a stop is no part of it, and tokens
-  // that are pieces of one character (alone they read as U+FFFD) show it together.
+  // The answer has ended: what lies behind a stop is no part of it.
   close() {
     this.done = true;
     const tokens = this.last().filter(frame => frame.clean).flatMap(frame => frame.tokens);
-    const broken = token => token.text.includes("\ufffd");
-    for (let i = 0, at = 0; i < tokens.length && at < this.text.length; ) {
-      if (!broken(tokens[i])) {
-        at += tokens[i++].text.length;
-        continue;
-      }
-      const first = tokens[i];
-      while (i < tokens.length && broken(tokens[i])) tokens[i++].text = "";
-      const next = i < tokens.length ? this.text.indexOf(tokens[i].text, at + 1) : this.text.length;
-      const end = next < 0 ? this.text.length : next;
-      first.text = this.text.slice(at, end);
-      at = end;
-    }
-    if (!this.text) return;
+    const told = tokens.map(token => token.text).join("");
+    if (!this.text || !(told.startsWith(this.text) || this.text.startsWith(told))) return;
+    const ends = tokens.findLast(token => token.text);
+    if (ends) ends.text += this.text.slice(told.length); // of a broken character, which came last
     let left = this.text.length;
     this.tokens = 0;
     for (const token of tokens) {
       token.cut = left <= 0;
+      token.text = token.text.slice(0, Math.max(0, left));
       left -= token.text.length;
       this.tokens += !token.cut;
     }
+    this.tokens = this.usage?.completion_tokens ?? this.tokens;
   }
 
   // The last frame of every unit, first unit first.
