@@ -48,7 +48,7 @@ class Add:
 
     def asked(self) -> Request:
         """The request, as it was."""
-        return self.request if self.places is None else replace(self.request, places=torch.from_numpy(self.places))
+        return self.request if self.places is None else replace(self.request, places=torch.tensor(self.places))
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def unpacked(row: int, values: tuple[Any, ...]) -> Event:
 def _tensors(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_tensors, value))
-    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+    return torch.tensor(value) if isinstance(value, np.ndarray) else value  # a copy: what has travelled may be fixed
 
 
 def refused(problem: Exception) -> Refused:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 import os
+import re
 import secrets
 import sys
 import threading
@@ -51,24 +52,22 @@ class Replica:
     def __init__(self, opening: Callable[[], Engine], neighbours: int) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // neighbours))
         self.name = f"{os.uname().nodename}:{os.getpid()}"
-        self.problem: Refused | None = None
         try:
             engine = opening()
-        except Exception as problem:  # told to those who ask, in one line
-            self.problem = reason(problem)
-            return
+        except Exception as problem:  # the server reads the last line of it
+            raise error(reason(problem)) from None
         self.size = Opened(engine.stats(), engine.pool.size, engine.rows, engine.most)
         engine.most = sys.maxsize  # the server counts who waits
         self.service = Service(engine)
 
     def check_health(self) -> None:
         """Raises when Ray Serve shall replace this replica."""
-        if self.problem is not None or not self.service.alive:
+        if not self.service.alive:
             raise RuntimeError("the engine does not run")
 
-    async def opened(self) -> Opened | Refused:
-        """How large the engine is, or why there is none."""
-        return self.size if self.problem is None else self.problem
+    async def opened(self) -> Opened:
+        """How large the engine is."""
+        return self.size
 
     async def generate(self, asked: Add) -> AsyncIterator[Said]:
         """What a request gives: (this replica, an event or the error that ends it, where the engine stands)."""
@@ -112,6 +111,7 @@ class Replicas:
             max_ongoing_requests=100_000,  # the server counts them
             ray_actor_options={"num_cpus": 0, "num_gpus": share},
             graceful_shutdown_timeout_s=5.0,
+            max_constructor_retry_count=1,  # before the first has begun; later ones are tried again and again
             logging_config={"enable_access_log": False, "log_level": "ERROR"},
         )
         self.name = f"interlace-{secrets.token_hex(4)}"
@@ -122,12 +122,11 @@ class Replicas:
         self._closed = threading.Event()
         try:
             handle = serve.run(deployment.bind(opening, neighbours), name=self.name, route_prefix=None)
-            said = handle.opened.remote().result()
-            if isinstance(said, Refused):
-                raise error(said)
-        except BaseException:
+            said: Opened = handle.opened.remote().result()
+        except BaseException as problem:
+            told = self._why() if isinstance(problem, RuntimeError) else None
             self._delete()
-            raise
+            raise told or problem from None
         self._handle = handle.options(stream=True)
         self.slots = said.stats.slots
         self._most = count * (said.rows + said.waiting)
@@ -205,6 +204,15 @@ class Replicas:
         self._watcher.join()
         self._delete()
 
+    def _why(self) -> Exception | None:
+        """Why replicas cannot begin, as they say themselves."""
+        from ray import serve
+
+        deployments = serve.status().applications[self.name].deployments
+        said = " ".join(one.message for one in deployments.values())
+        found = re.findall(r"interlace\.errors\.(\w+): (.+)", said)
+        return error(Refused(*found[-1])) if found else None
+
     def _delete(self) -> None:
         from ray import serve
 
@@ -271,4 +279,4 @@ def _started() -> None:
     if not ray.is_initialized():
         local = {} if "RAY_ADDRESS" in os.environ else {"include_dashboard": False, "object_store_memory": 128 << 20}
         ray.init(log_to_driver=False, logging_level="ERROR", **local)
-    serve.start(http_options={"location": "NoServer"})
+    serve.start(proxy_location="Disabled")
