@@ -117,6 +117,8 @@ class Replicas:
         self.name = f"interlace-{secrets.token_hex(4)}"
         self._live: dict[Stream, Future[None] | None] = {}
         self._next = 0
+        self.again = 0
+        """Requests that were done again, because their replica was lost."""
         self._stats: dict[str, Stats] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -248,6 +250,7 @@ class Replicas:
                 if name in self._stats:
                     self._stats[name] = Stats(**{**vars(self._stats[name]), **dict.fromkeys(GAUGES, 0)})
                 replay.died()
+                self.again += 1
                 log.error("a replica was lost (%s); its request is done again", type(lost).__name__)
                 if replay.deaths >= MOST:
                     cause = "the replicas that worked on this request ended, one after the other; change it"
@@ -280,3 +283,4 @@ def _started() -> None:
         local = {} if "RAY_ADDRESS" in os.environ else {"include_dashboard": False, "object_store_memory": 128 << 20}
         ray.init(log_to_driver=False, logging_level="ERROR", **local)
     serve.start(proxy_location="Disabled")
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # what matters is said here, in the server's own words
