@@ -350,7 +350,8 @@ class _Worker:
         """A process from its beginning to its end: why it ended, and whether it had been ready."""
         context = multiprocessing.get_context("spawn")
         pipe, theirs = context.Pipe()
-        self.outbox = outbox = queue.SimpleQueue()
+        outbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self.outbox = outbox
         name = f"engine {self.number}"
         process = context.Process(target=main, args=(theirs, *self.arguments), name=name, daemon=True)
         try:
