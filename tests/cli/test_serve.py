@@ -23,6 +23,7 @@ pytest.importorskip("fastapi")
         (("--body-seconds", "0"), "--body-seconds"),
         (("--rows", "0"), "--rows"),
         (("--workers", "-1"), "--workers"),
+        (("--replicas", "-1"), "--replicas"),
         (("--log-level", "loud"), "--log-level"),
         (("--chat-template", "x"), "--chat-template"),
         (("--metrics-prefix", "a b"), "--metrics-prefix"),
@@ -51,6 +52,11 @@ def test_without_the_extra(fails: Callable[..., str], base: str, monkeypatch: py
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "fastapi", None)
     assert "pip install 'interlace[serve]'" in fails("serve", base)
+
+
+def test_without_ray(fails: Callable[..., str], base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert "pip install 'interlace[ray]'" in fails("serve", base, "--replicas", 2, "--port", 0)
 
 
 @pytest.mark.slow

@@ -220,7 +220,7 @@ def test_other_tokens_for_the_same_seed(pair: Workers) -> None:
     async def meanwhile(events: list[list[Event]]) -> None:
         await until(lambda: len(events[0]) >= 2)
         (job,) = pair._jobs.values()
-        job.told[0] = b"another"
+        job.replay._told[0] = b"another"
         assert job.worker is not None and job.worker.process is not None and job.worker.process.pid is not None
         os.kill(job.worker.process.pid, signal.SIGKILL)
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     Setting("rows", int, "requests of a model that share forwards; further ones wait", 64, panel="Engine"),
     Setting("waiting", int, "requests that may wait; further ones are refused", 1024, panel="Engine"),
     Setting("workers", int, "processes of a model, each with an engine; 0: none but the server's", 1, panel="Engine"),
+    Setting("replicas", int, "engines of a model by Ray Serve, in place of workers; 0: none", 0, panel="Engine"),
     Setting("log_level", str, "what is logged to stderr: debug, info, warning, error", "info", panel="Server"),
     *DECODING,
     *OPENING,
@@ -70,6 +71,7 @@ def serve(
     rows: int,
     waiting: int,
     workers: int,
+    replicas: int,
     log_level: str,
     system: str | None,
     dtype: str | None,
@@ -99,8 +101,8 @@ def serve(
         raise SettingError("--max-body-bytes, --body-seconds and --request-seconds are positive, --port below 65536")
     if min(rows, 1 if slots is None else slots) < 1 or waiting < 0:
         raise SettingError("--slots and --rows are 1 or more, --waiting 0 or more; correct them")
-    if workers < 0:
-        raise SettingError(f"--workers is {workers}; pass 0 or more")
+    if min(workers, replicas) < 0:
+        raise SettingError("--workers and --replicas are 0 or more; correct them")
     if not metrics_prefix.isidentifier():
         raise SettingError(f"--metrics-prefix is {metrics_prefix!r}; pass a word of letters, digits and _")
     try:
@@ -123,7 +125,7 @@ def serve(
         (name, partial(_open, path, system, dtype, device, decoding))
         for name, path in map(named, models or ["twin", "base"])
     ]
-    run(opened, host, port, limits, drain_seconds, chat_template, log_level, slots, rows, waiting, workers)
+    run(opened, host, port, limits, drain_seconds, chat_template, log_level, slots, rows, waiting, workers, replicas)
 
 
 def _open(

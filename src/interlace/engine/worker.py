@@ -17,7 +17,6 @@ from hashlib import blake2b
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from ..errors import BusyError, EngineError, SettingError
@@ -25,6 +24,7 @@ from .child import main
 from .engine import Engine, Stats
 from .messages import Add, Close, Drop, Message, Opened, Refused, Told, error, receive, send, unpacked
 from .preparing import Prepared, prepared
+from .replay import Replay
 from .service import Stream, deliver, drained
 
 if TYPE_CHECKING:
@@ -46,16 +46,17 @@ PATIENCE = 30.0
 
 @dataclass(eq=False)
 class _Job:
-    """A request. told: a digest of every event that its stream has been given; place: how many of them the process
-    that has it now has repeated. deaths: of processes that had it, since it last went on."""
+    """A request, what its stream has been given, and the process that has it now."""
 
     number: int
     asked: Prepared
     stream: Stream
-    told: list[bytes] = field(default_factory=list)
-    place: int = 0
-    deaths: int = 0
+    replay: Replay = field(default_factory=Replay)
     worker: _Worker | None = None
+
+    @property
+    def suspect(self) -> bool:
+        return self.replay.deaths >= SUSPECT
 
 
 class Workers:
@@ -199,19 +200,19 @@ class Workers:
             worker = self._choose(job)
             if worker is not None:
                 del self._pending[job.number]
-                job.worker, job.place = worker, 0
+                job.worker = worker
                 worker.jobs[job.number] = job
                 worker.outbox.put(Add.of(job.number, job.asked))
 
     def _place_all(self) -> None:
         """Those that killed most come first, or others would keep them waiting for a process of their own."""
-        self._place(*sorted(self._pending.values(), key=lambda job: (-job.deaths, job.number)))
+        self._place(*sorted(self._pending.values(), key=lambda job: (-job.replay.deaths, job.number)))
 
     def _choose(self, job: _Job) -> _Worker | None:
         """The process that has the prompt, if its load is near the mean (bounded loads, arXiv:1608.01350)."""
         ready = [one for one in self._workers if one.ready]
-        if job.deaths >= SUSPECT:
-            ready = [one for one in ready if all(other.deaths < SUSPECT for other in one.jobs.values())]
+        if job.suspect:
+            ready = [one for one in ready if not any(other.suspect for other in one.jobs.values())]
         if not ready:
             return None
         first = job.asked.known[: self._page]
@@ -229,7 +230,7 @@ class Workers:
         self._pending.pop(job.number, None)
         if job.worker is not None:
             job.worker.jobs.pop(job.number, None)
-            if job.deaths >= SUSPECT:
+            if job.suspect:
                 self._place_all()
 
     def _fail(self, problem: Exception, jobs: list[_Job] | None = None) -> None:
@@ -262,21 +263,17 @@ class Workers:
     def _new(self, job: _Job, one: Event | Exception) -> Event | Exception | None:
         """What a request is given, if it was not given that before; with the lock."""
         if not isinstance(one, Exception):
-            mark, before = _mark(one), job.place
-            job.place += 1
-            if before < len(job.told):
-                if job.told[before] == mark:
+            suspect = job.suspect
+            try:
+                if not job.replay.new(one):
                     return None
+            except EngineError as problem:
                 assert job.worker is not None
                 job.worker.outbox.put(Drop(job.number))
-                cause = "a process of the engine ended, and another gave other tokens for the same seed; ask again"
-                one = EngineError(cause)
+                one = problem
             else:
-                job.told.append(mark)
-                if job.deaths:
-                    suspect, job.deaths = job.deaths >= SUSPECT, 0
-                    if suspect:
-                        self._place_all()
+                if suspect:
+                    self._place_all()
         if isinstance(one, Exception) or one.last:
             self._end(job)
         return one
@@ -291,11 +288,11 @@ class Workers:
             jobs, worker.jobs = list(worker.jobs.values()), {}
             guilty = []
             for job in jobs:
-                again = job.deaths >= SUSPECT
-                job.deaths += 1
+                again = job.suspect
+                job.replay.died()
                 job.worker = None
                 self._pending[job.number] = job
-                if again or (len(jobs) == 1 and job.deaths >= SUSPECT):
+                if again or (len(jobs) == 1 and job.suspect):
                     guilty.append(job)
             cause = "the processes that worked on this request ended, one after the other; change it, and see the log"
             self._fail(EngineError(cause), guilty)
@@ -409,13 +406,6 @@ def _write(pipe: Connection, outbox: queue.SimpleQueue[Message | None]) -> None:
     with suppress(OSError):
         while (message := outbox.get()) is not None:
             send(pipe, message)
-
-
-def _mark(event: Event) -> bytes:
-    """A digest of what a unit is; not of how sure the model was, which may differ in the last bit between devices."""
-    content = np.ascontiguousarray(event.content.numpy())
-    told = f"{event.unit} {event.start} {event.clean} {event.last} ".encode() + content.tobytes()
-    return blake2b(told, digest_size=8).digest()
 
 
 def _sum(all_: list[Stats]) -> Stats:

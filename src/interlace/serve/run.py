@@ -20,6 +20,7 @@ from .app import make_app
 from .desk import Desk, Limits
 from .guard import Lines
 from .patience import Patient
+from .replicas import Replicas
 from .served import Served
 
 if TYPE_CHECKING:
@@ -95,11 +96,13 @@ def serve(
     rows: int = 64,
     waiting: int = 1024,
     workers: int = 1,
+    replicas: int = 0,
 ) -> None:
     """Serve until told to stop.
 
     models: by name what opens them, on a ``device`` if that is passed. slots, rows, waiting: of each engine; see
-    ``Engine``. workers: processes of a model, each with an engine; 0: engines are threads of this process.
+    ``Engine``. workers: processes of a model, each with an engine; 0: engines are threads of this process. replicas: of
+    each model by Ray Serve, in place of workers; 0: none.
 
     Raises ``SettingError`` for a place that cannot be listened on, and what opening a model raises.
     """
@@ -112,9 +115,14 @@ def serve(
     served: list[Served] = []
     try:
         for name, opening in models:
-            make = partial(_engine, opening, slots, rows, waiting, len(models) * max(1, workers))
-            model = opening(device="meta") if workers else opening()
-            service = Workers(model, make, workers) if workers else Service(make(model))
+            engines = len(models) * max(1, replicas or workers)
+            make = partial(_engine, opening, slots, rows, waiting, engines)
+            model = opening(device="meta") if replicas or workers else opening()
+            service: Service | Workers | Replicas
+            if replicas:
+                service = Replicas(model, make, replicas, engines)
+            else:
+                service = Workers(model, make, workers) if workers else Service(make(model=model))
             served.append(Served(name, model, service, "none" if template == "none" else "plain"))
         app = make_app(served, limits)
         config = configured(app, host, port, limits)

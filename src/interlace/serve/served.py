@@ -17,6 +17,7 @@ from ..worlds.tokenizer import encode
 if TYPE_CHECKING:
     from ..model import Model
     from .bodies import Message
+    from .replicas import Replicas
 
 __all__ = ["Served"]
 
@@ -34,7 +35,7 @@ class Served:
 
     name: str
     model: Model
-    service: Service | Workers
+    service: Service | Workers | Replicas
     template: Literal["model", "plain", "none"] = field(default="plain")
 
     def __post_init__(self) -> None:
