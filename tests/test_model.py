@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from interlace.checkpoints import Checkpoint
-from interlace.model import BUNDLED, Model, locate
+from interlace.model import BUNDLED, Model, load, locate
 from interlace.nn import Transformer, TransformerConfig
 from interlace.systems import find
 
@@ -69,3 +69,21 @@ def test_a_bundled_model_is_found_by_its_name_unless_a_folder_here_has_it(
     assert locate("somewhere/base") == "somewhere/base"
     (tmp_path / "base").mkdir()
     assert locate("base") == "base"
+
+
+@pytest.mark.parametrize(("before", "after"), [(9, 2), (2, 9), (1, 1), (0, 7), (7, 0), (5, 5)])
+def test_a_gap_loses_the_far_end_of_the_longer_text(before: int, after: int) -> None:
+    """Read suffix first in blocks of 4: whole blocks, and of the shorter text nothing is lost that the longer has."""
+    model = load("twin")
+    first, last = list(range(100, 100 + before)), list(range(200, 200 + after))
+    gap = model.gap(first, last, 3)
+    assert len(gap.row) % 4 == 0 and gap.row[gap.start :] == [-1] * 3
+    near = [token for token in gap.row if token >= 200]
+    context = [token for token in gap.row if 0 <= token < 200]
+    assert near == last[: len(near)] and context == first[before - len(context) :]
+    lost = (before + after + 3) % 4
+    assert len(near) + len(context) == before + after - lost
+    if lost and after > before:
+        assert len(context) == before or not near
+    elif lost:
+        assert len(near) == after or not context

@@ -184,15 +184,15 @@ class Model:
         """A row in which ``length`` tokens between two texts are open, in the order in which the model reads it.
 
         A model trained suffix first reads suffix, prefix, gap, each token at its true position; up to block_size - 1
-        tokens at the far end of the suffix (or of a prefix that has no suffix) are left out so that blocks come out
-        whole. Other models keep the order of the text, and see of the suffix what lies in the gap's last block.
+        tokens at the far end of the longer of the two texts are left out, so that blocks come out whole. Other models
+        keep the order of the text, and see of the suffix what lies in the gap's last block.
         """
         open = [OPEN] * length
         spare = (len(before) + length + len(after)) % self.parts.layout.size
         if not self.reads_suffix_first or spare > len(before) + len(after):
             return Gap([*before, *open, *after], len(before))
-        near = after[: max(0, len(after) - spare)]
-        context = before[max(0, spare - len(after)) :]
+        from_after = min(spare, len(after)) if len(after) > len(before) else max(0, spare - len(before))
+        near, context = after[: len(after) - from_after], before[spare - from_after :]
         places = suffix_first_order(len(context), length, len(near))
         return Gap([*near, *context, *open], len(near) + len(context), places)
 
