@@ -396,7 +396,12 @@ class _Worker:
                 began = True
                 self.workers._opened(self, message)
             elif isinstance(message, Told):
-                self.workers._told(self, message)
+                try:
+                    self.workers._told(self, message)
+                except Exception:  # nobody may wait forever for what was lost here
+                    log.exception("what a process said was not understood")
+                    process.kill()
+                    return None, began
             elif isinstance(message, Refused):
                 return error(message), began
 
