@@ -184,9 +184,17 @@ def bound(host: str, port: int) -> Any:
     return found
 
 
+class Stderr(logging.StreamHandler[Any]):
+    """Writes to what stderr is at the time: a program that runs a server may change it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def logged(level: str) -> None:
     """Everything that is logged goes to stderr, a line of JSON each."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Stderr()
     handler.setFormatter(Lines())
     for name in ("interlace.serve", "interlace.engine", "uvicorn.error", "uvicorn"):
         one = logging.getLogger(name)
