@@ -164,7 +164,7 @@ def main() -> None:
         found = asyncio.run(crowd(url, chosen, asked))
     print(json.dumps(found, indent=1))
     if chosen.out:
-        chosen.out.write_text(json.dumps(found, indent=1) + "\n")
+        chosen.out.write_text(json.dumps(found) + "\n")
     sys.exit(bool(found["wrong"] or found["failed"] or any(found["left_behind"].values())))
 
 
