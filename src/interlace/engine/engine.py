@@ -252,7 +252,7 @@ class Engine:
             memory.tables[last] = list(pages)
             if memory.keeps:
                 memory.lengths[last] = len(pages) * self.pool.size
-            want = asked.cells + walk.extra if lane.approximate or not memory.keeps else self._start(lane, last)
+            want = asked.cells + walk.extra if lane.approximate or not memory.keeps else walk.reach(last)
             if memory.lacks(last, want) > self.pool.available:
                 walk.leave(last)
                 break
@@ -262,12 +262,6 @@ class Engine:
             job.published = len(pages)
             self._counts["cached_tokens"] += len(pages) * self.pool.size if job.new == 0 else 0
         return found
-
-    def _start(self, lane: _Lane, r: int) -> int:
-        """Tokens of memory with which a row can begin: what is known of it, and what its first move reads."""
-        move = lane.walk.schedule(lane.walk.alive[r].levels, lane.walk.alive[r].first)
-        assert move is not None
-        return lane.walk._span(r, move).reads + lane.walk.extra
 
     def _leave(self, job: _Job) -> None:
         """A row gives its memory back, and waits until there is room for it again."""

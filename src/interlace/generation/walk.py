@@ -487,7 +487,9 @@ class Walk:
 
     def reach(self, r: int) -> int:
         """How many slots of memory the next move of a row reads."""
-        return self._span(r, self.moves[r]).reads + self.extra
+        row = self.alive[r]
+        move = self.schedule(row.levels, row.first)
+        return 0 if move is None else self._span(r, move).reads + self.extra
 
     def _turn(self, row: Row, unit: int) -> int:
         """Which numbers of a unit's noise are drawn: by visits, not by step, since the last step may be taken again."""
