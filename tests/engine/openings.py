@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import model
 
 from interlace.engine import Engine
 from interlace.errors import CheckpointError
+
+sys.path.insert(0, str(Path(__file__).parent))  # a spawned process knows no package of tests
+from tiny import model
 
 
 def kill() -> None:

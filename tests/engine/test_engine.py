@@ -17,7 +17,7 @@ from interlace.errors import BusyError, SettingError
 from interlace.generation import OPEN, Event
 from interlace.model import Model
 
-from .conftest import SYSTEMS, model
+from .tiny import SYSTEMS, model
 
 IDS = [f"{name}-{'-'.join(map(str, changes.values()))}" for name, changes in SYSTEMS]
 

@@ -24,7 +24,7 @@ from interlace.errors import BusyError, CheckpointError, EngineError, InterlaceE
 from interlace.generation import Event
 from interlace.model import Model
 
-from .conftest import model
+from .tiny import model
 
 HERE = str(Path(__file__).parent)
 sys.path.insert(0, HERE)
