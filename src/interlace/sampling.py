@@ -118,17 +118,21 @@ def _inverse(weights: Tensor, uniform: Tensor) -> Tensor:
     Cumulated over stretches of the vocabulary first, and inside one stretch then: a sum is cheaper than a cumulation.
     """
     m, vocabulary = weights.shape
-    stretches = F.pad(weights, (0, -vocabulary % STRETCH)).view(m, -1, STRETCH)
+    stretches = F.pad(weights, (0, -vocabulary % STRETCH)).view(m, -(-vocabulary // STRETCH), STRETCH)
     sums = stretches.sum(-1, dtype=torch.float64).cumsum(-1)
     which, before = _passed(sums, uniform.double() * sums[:, -1])
     inside = stretches.gather(1, which[:, None, None].expand(-1, 1, STRETCH))[:, 0].double().cumsum(-1)
     place, _ = _passed(inside, uniform.double() * sums[:, -1] - before)
-    return which * STRETCH + place
+    return (which * STRETCH + place).clamp_max(vocabulary - 1)
 
 
 def _passed(cumulated: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-    """Where rising numbers [m, n] first pass a goal [m], before the last of them is reached; and the number before."""
+    """Where rising numbers [m, n] first pass a goal [m], before the last of them is reached; and the number before.
+
+    Of a row that is no distribution (NaN: nobody will ask for its draw) it is any place.
+    """
     last = torch.nextafter(cumulated[:, -1], torch.zeros_like(goal))
     found = torch.searchsorted(cumulated, goal.minimum(last).clamp_min(0)[:, None], right=True)
+    found = found.clamp_max(cumulated.shape[1] - 1)
     before = F.pad(cumulated, (1, 0)).gather(1, found)
     return found[:, 0], before[:, 0]

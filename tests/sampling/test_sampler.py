@@ -168,3 +168,13 @@ def test_a_row_draws_the_same_token_alone_and_among_others() -> None:
 def test_bad_settings_are_refused(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         Sampler(**setting)
+
+
+def test_a_row_that_is_no_distribution_draws_some_token() -> None:
+    """Predictions that suppose wrong drafts may allow nothing; their draws are read by nobody, and harm nobody."""
+    for vocabulary in (5, 128, 300):
+        logits = torch.zeros(2, vocabulary)
+        logits[0] = float("-inf")
+        token = Sampler(temperature=1.0)(logits, torch.tensor([0.5, 0.5])).token
+        assert 0 <= token.min() and token.max() < vocabulary and token[1] == vocabulary // 2
+        assert len(Sampler(temperature=1.0)(logits[:0], torch.zeros(0)).token) == 0
