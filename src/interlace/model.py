@@ -144,7 +144,7 @@ class Model:
         ids = [self.encode_prompt(p) if isinstance(p, str) else p for p in prompts]
         options.setdefault("stop", self.checkpoint.stop_token_ids)
         if "constraints" in options:
-            options["constraints"] = self._automata(options["constraints"])
+            options["constraints"] = self.automata(options["constraints"])
         return generate(self.network, ids, length, **(self.parts.sampling | options))
 
     def complete_all(
@@ -165,7 +165,7 @@ class Model:
         """Generate ``length`` tokens behind one prompt; what the constraint says, they match up to the stop token."""
         return self.complete_all([prompt], length, constraints=[constraint], **options)[0]
 
-    def _automata(self, constraints: Sequence[Constraint | None]) -> list[Automaton | None]:
+    def automata(self, constraints: Sequence[Constraint | None]) -> list[Automaton | None]:
         """Constraints over the tokens of this model."""
         if not any(constraints):
             return [None] * len(constraints)

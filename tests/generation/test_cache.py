@@ -9,7 +9,7 @@ import torch
 
 from interlace.attention.patterns import Bidirectional, BlockCausal, Causal, PrefixBidirectional
 from interlace.layouts import Blocks, Frames
-from interlace.memory import ExactKV
+from interlace.memory import ExactKV, kinds
 from interlace.processes import AbsorbingMask, FlowMatching, Gaussian, NextToken
 from interlace.reveal import Dynamic, Static
 from interlace.sampling import Sampler
@@ -127,7 +127,7 @@ class Guarded(ExactKV):
 
 
 def test_denoising_leaves_the_committed_bits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interlace.generation.walk.ExactKV", Guarded)
+    monkeypatch.setitem(kinds._OWN, "exact", Guarded)
     for fuse in (True, False):
         Guarded.checks, Guarded.seen = 0, []
         run(text_network(), PROMPTS, 11, DYNAMIC, BlockByBlock(4), fuse=fuse)
@@ -139,7 +139,7 @@ def test_denoising_leaves_the_committed_bits_alone(monkeypatch: pytest.MonkeyPat
 
 def test_a_block_sees_exactly_its_past_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt of 6 in blocks of 4: 4 tokens are committed, and the first block decoded is [p4 p5 M M]: 2 steps."""
-    monkeypatch.setattr("interlace.generation.walk.ExactKV", Guarded)
+    monkeypatch.setitem(kinds._OWN, "exact", Guarded)
     Guarded.seen = []
     (row,) = run(text_network(), [tokens(6)], 2, STATIC, BlockByBlock(4), fuse=False)
     assert Guarded.seen[0] == [4] and row.forwards == 1 + 2

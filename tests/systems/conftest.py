@@ -13,7 +13,7 @@ from interlace.attention.kernels import make_mask
 from interlace.attention.patterns import Pattern, Tags
 from interlace.attention.positions import Rope
 from interlace.layouts import Layout
-from interlace.memory import ExactKV
+from interlace.memory import ExactKV, kinds
 from interlace.nn import Transformer, TransformerConfig
 
 VOCABULARY, MASK, FEATURES, CLASSES = 32, 31, 3, 2
@@ -97,5 +97,5 @@ def memories(monkeypatch: pytest.MonkeyPatch) -> list[ExactKV]:
             if rows:  # what the last row leaves is looked at
                 super().keep(rows)
 
-    monkeypatch.setattr("interlace.generation.walk.ExactKV", Kept)
+    monkeypatch.setitem(kinds._OWN, "exact", Kept)
     return made

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..errors import BusyError, EngineError, SettingError
 from ..generation import Asked, Event, Feed, Head, Row, Walk
-from ..memory import PagedBlockCache, PagedKV, PagedPrefixCache, Pool, Span
+from ..memory import PagedKV, Pool, Span, paged
 from ..nn.native import accelerated
 from .packing import forward, heads
 from .prefix import Chain
@@ -92,7 +92,6 @@ class _Lane:
 
     walk: Walk
     memory: PagedKV
-    approximate: bool
     jobs: list[_Job] = field(default_factory=list)
     users: int = 0
 
@@ -173,15 +172,10 @@ class Engine:
             raise BusyError(f"{self.most} requests are waiting already; come again later")
         lane = self._lanes.get(asked.path)
         if lane is None:
-            kinds: dict[str, tuple[type[PagedKV], bool]] = {
-                "exact": (PagedKV, True), "block": (PagedBlockCache, True), "prefix": (PagedPrefixCache, True),
-                "none": (PagedKV, False),
-            }  # fmt: skip
-            kind, keeps = kinds[asked.parts.memory]
-            memory = kind(self.pool, keeps)
+            memory = paged(asked.parts.memory, self.pool)
             walk = walk_of(self.model.network, asked.parts, asked.request)
             walk.memory = memory
-            lane = self._lanes[asked.path] = _Lane(walk, memory, asked.parts.memory in ("block", "prefix"))
+            lane = self._lanes[asked.path] = _Lane(walk, memory)
         job = _Job(self._next, asked, lane)
         self._next += 1
         lane.users += 1
@@ -252,7 +246,7 @@ class Engine:
             memory.tables[last] = list(pages)
             if memory.keeps:
                 memory.lengths[last] = len(pages) * self.pool.size
-            want = asked.cells + walk.extra if lane.approximate or not memory.keeps else walk.reach(last)
+            want = asked.cells + walk.extra if memory.stale or not memory.keeps else walk.reach(last)
             if memory.lacks(last, want) > self.pool.available:
                 walk.leave(last)
                 break
@@ -344,7 +338,7 @@ class Engine:
         """Make room for so many tokens of a row, at the cost of younger ones; whether it is still under way."""
         lane = job.lane
         while lane.memory.lacks(lane.jobs.index(job), tokens) > self.pool.available:
-            others = [one for other in self._lanes.values() if not other.approximate for one in other.jobs]
+            others = [one for other in self._lanes.values() if not other.memory.stale for one in other.jobs]
             youngest = max(others)
             self._leave(youngest)
             if youngest is job:

@@ -69,7 +69,7 @@ def prepared(model: Model, request: Request, slots: int) -> Prepared:
             f"the request needs {cells + walk.extra} tokens of memory, the engine has {slots}; shorten it, or give the "
             "engine more"
         )
-    automaton = model._automata([request.constraint])[0]
+    automaton = model.automata([request.constraint])[0]
     if automaton is not None or request.places is not None:
         walk.add(known, request.length, 0, None, tuple(stop), request.places, automaton)
     return Prepared(request, parts, path, known, tuple(stop), cells, automaton)

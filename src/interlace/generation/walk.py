@@ -26,7 +26,7 @@ from ..attention.patterns import Pattern, Tags, dense
 from ..constraints import Automaton
 from ..errors import SettingError
 from ..grid import Levels, Move, Noise, Schedule
-from ..memory import BlockCache, ExactKV, Memory, PrefixCache, Recompute, Span
+from ..memory import Memory, Span, own
 from ..nn.native import accelerated
 from ..processes import Constrained, Process, Turn
 from .checks import check, fit
@@ -263,15 +263,9 @@ class Walk:
 
     def furnish(self, memory: str) -> None:
         """Give the walk a memory for all the rows that are in its tables."""
-        config, count = self.config, len(self.content)
-        kinds: dict[str, type[ExactKV]] = {"exact": ExactKV, "block": BlockCache, "prefix": PrefixCache}
-        if memory in kinds:
-            shape = config.num_layers, count, config.num_kv_heads, config.head_dim, self.nowhere
-            self.memory = kinds[memory](*shape, self.dtype, self.device)
-        elif memory == "none":
-            self.memory = Recompute(count)
-        else:
-            raise SettingError(f"unknown memory {memory!r}; pass exact, block, prefix or none")
+        config = self.config
+        shape = config.num_layers, config.num_kv_heads, config.head_dim, self.nowhere
+        self.memory = own(memory, len(self.content), *shape, self.dtype, self.device)
 
     def run(self, rows: Sequence[Row], ended: Collection[int] = ()) -> Iterator[Event]:
         """Walk until no row has a move left; the memory has a place for every one of the rows.

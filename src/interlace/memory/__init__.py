@@ -2,6 +2,7 @@
 
 from .block import BlockCache, PagedBlockCache, PagedPrefixCache, PrefixCache
 from .exact import ExactKV
+from .kinds import own, paged
 from .paged import PagedKV, Pool
 from .protocol import Memory, Span
 from .recompute import Recompute
@@ -17,4 +18,6 @@ __all__ = [
     "PrefixCache",
     "Recompute",
     "Span",
+    "own",
+    "paged",
 ]

@@ -72,6 +72,8 @@ class PrefixCache(BlockCache):
 class PagedBlockCache(_Stale, PagedKV):
     """``BlockCache`` in the pages of a pool."""
 
+    stale = True
+
 
 class PagedPrefixCache(PagedBlockCache):
     """``PrefixCache`` in the pages of a pool."""

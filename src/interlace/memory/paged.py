@@ -113,6 +113,9 @@ class PagedKV:
     may see; its keys lie in the row's pages until the next one.
     """
 
+    stale = False
+    """Whether what lies behind the committed keys is read again, so that a row cannot do without its pages."""
+
     def __init__(self, pool: Pool, keeps: bool = True) -> None:
         self.pool, self.keeps = pool, keeps
         self.lengths: list[int] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ def used(prompt_tokens: int, asks: Sequence[Ask]) -> dict[str, Any]:
     }
 
 
-class Wording:
+class Wording(ABC):
     """What an answer and its chunks have in common. top: log-probabilities are told, and so many alternatives."""
 
     whole_kind = chunk_kind = prefix = ""
@@ -60,18 +61,21 @@ class Wording:
         choice = {"index": number, "logprobs": None, "finish_reason": None} | said
         return self._head | {"object": self.chunk_kind, "choices": [choice]}
 
+    @abstractmethod
     def opening(self, number: int, ask: Ask) -> Iterator[dict[str, Any]]:
         """What is told before the first token."""
-        raise NotImplementedError
 
+    @abstractmethod
     def delta(self, piece: Piece, ask: Ask) -> dict[str, Any]:
-        raise NotImplementedError
+        """The chunk of a unit."""
 
+    @abstractmethod
     def closing(self, piece: Piece) -> dict[str, Any]:
-        raise NotImplementedError
+        """The chunk that says why an answer ends."""
 
+    @abstractmethod
     def choice(self, number: int, ask: Ask) -> dict[str, Any]:
-        raise NotImplementedError
+        """One of the answers, whole."""
 
     def spelt(self, token: int) -> tuple[str, list[int]]:
         """The text of one token, and its bytes: a character may be spread over several tokens."""
