@@ -100,6 +100,7 @@ class Served:
                 "context_length": self.context,
                 "chat_template": self.template,
                 "infills": self.infills(self.model),
+                "denoises": self.model.parts.process.feeds_draft,
                 "settings": {
                     name: _field(schema[name]) | {"default": value}
                     for name, value in settings.items()

@@ -29,6 +29,7 @@ const view = () => form.ownerDocument.querySelector("input[name=view]:checked").
 const model = id => models.find(one => one.id === id);
 const chosen = () => (view() === "compare" ? [$("model-a").value, $("model-b").value] : [$("model-a").value]).map(model).filter(Boolean);
 const talks = one => one?.interlace?.chat_template === "model";
+const denoises = one => one?.interlace?.denoises !== false;
 const fills = one => one?.interlace?.infills !== false;
 const mac = /Mac|iPhone|iPad/.test(navigator.platform);
 const say = text => { $("status").textContent = text; };
@@ -75,8 +76,8 @@ function offer() {
   for (const id of ["model-a", "model-b"]) {
     $(id).replaceChildren(...models.map(one => Object.assign(document.createElement("option"), { value: one.id, textContent: one.id })));
   }
-  const steady = models.find(one => one.interlace?.system === "ar");
-  const moving = models.find(one => one.interlace?.system !== "ar") ?? models[0];
+  const steady = models.find(one => !denoises(one));
+  const moving = models.find(one => denoises(one)) ?? models[0];
   $("model-a").value = moving?.id ?? "";
   $("model-b").value = (models.find(one => one !== moving && one === steady) ?? models.find(one => one !== moving) ?? moving)?.id ?? "";
   $("chat-view").hidden = !models.some(talks);
@@ -101,7 +102,7 @@ function arrange() {
     : "";
   const found = chosen();
   settings.offer(found);
-  const hues = found.map(one => (one.interlace?.system === "ar" ? 0 : 1));
+  const hues = found.map(one => (!denoises(one) ? 0 : 1));
   if (hues.length > 1 && hues[0] === hues[1]) hues[1] = 2;
   found.forEach((one, i) => lanes[i].name(one, hues[i]));
   $("lanes").replaceChildren(...shown().map(lane => lane.node));
@@ -221,7 +222,7 @@ async function answer(kind) {
     if (kind === "chat") body.messages = [...talk];
     else body.prompt = before;
     if (kind === "fill") body.suffix = after;
-    lane.begin(new Run(one.interlace?.system !== "ar"), before, after);
+    lane.begin(new Run(denoises(one)), before, after);
     return follow(lane, body, signal, tokens);
   });
   player.begin();
