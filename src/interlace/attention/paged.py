@@ -24,7 +24,7 @@ from ..compiled import compiled
 from ..errors import SettingError
 from .dense import attend_dense
 
-__all__ = ["Pages", "attend_pages", "library"]
+__all__ = ["EvenPages", "Pages", "attend_pages", "library"]
 
 _TYPES = {torch.float32: 0, torch.bfloat16: 1}
 _NUMBERS = (
@@ -103,10 +103,15 @@ class Pages:
                 kind = str(mask.dtype).removeprefix("torch.")
                 raise SettingError(f"the mask of row {r} is {kind} {list(mask.shape)}; pass bool {list(shape)}")
 
+    @property
+    def host(self) -> bool:
+        """Whether looking at the tables costs nothing: on a CPU."""
+        return self.tables.device.type == "cpu"
+
     @cached_property
     def last(self) -> int:
-        """The highest page named, where looking costs nothing: on a CPU."""
-        if self.tables.device.type != "cpu" or not self.tables.numel():
+        """The highest page named, where looking costs nothing."""
+        if not self.host or not self.tables.numel():
             return 0
         low, high = (int(page) for page in self.tables.aminmax())
         if low < 0:
@@ -133,6 +138,55 @@ class Pages:
     def groups(self) -> list[_Group]:
         """Rows of similar sizes, padded: what is gathered for SDPA."""
         return list(_groups(self))
+
+
+class EvenPages(Pages):
+    """``Pages`` of rows padded to the same number of queries, none of whose numbers the host knows: its tensors may be
+    filled with others and a recorded forward be played again (CUDA graphs).
+
+    Args:
+        tables: as of ``Pages``; [rows, pages].
+        size: slots of a page.
+        queries: of every row, padding included.
+        ends: int64 [rows], how many keys every row reads; 0 in a row that is padding, which gets zeros.
+        seen: boolean [rows, queries, pages * size], True = may see, if it is read at all.
+
+    >>> tables, ends = torch.tensor([[2, 0], [0, 0]]), torch.tensor([3, 0])
+    >>> pages = EvenPages(tables, 4, 2, ends, torch.ones(2, 2, 8, dtype=torch.bool))
+    >>> pool = torch.randn(16, 1, 8)
+    >>> attend_pages(torch.randn(1, 2, 4, 8), pool, pool, pages)[0, :, 2:].count_nonzero().item()
+    0
+    """
+
+    def __init__(self, tables: Tensor, size: int, queries: int, ends: Tensor, seen: Tensor) -> None:
+        rows, width = tables.shape
+        starts = list(range(0, rows * queries + 1, queries))
+        super().__init__(tables, size, starts, [width * size] * rows, [None] * rows)
+        if ends.shape != (rows,) or seen.shape != (rows, queries, width * size) or seen.dtype != torch.bool:
+            raise SettingError(
+                f"ends are {list(ends.shape)} and what is seen is {list(seen.shape)}; pass [{rows}], and boolean "
+                f"[{rows}, {queries}, {width * size}]"
+            )
+        object.__setattr__(self, "ends", ends)
+        object.__setattr__(self, "seen", seen)
+
+    ends: Tensor
+    seen: Tensor
+
+    @property
+    def host(self) -> bool:
+        return False
+
+    @cached_property
+    def groups(self) -> list[_Group]:
+        device = self.tables.device
+        within = torch.arange(self.seen.shape[2], device=device) < self.ends[:, None]
+        slots = self.tables[:, :, None] * self.size + torch.arange(self.size, device=device)
+        mask = (self.seen & within[:, None])[:, None]
+        blind = ~mask.any(-1, keepdim=True)
+        queries = torch.arange(self.starts[-1], device=device)
+        slots = torch.where(within, slots.flatten(1), 0)
+        return [_Group(queries, queries, slots, mask.any(2)[..., None], mask | blind, blind)]
 
 
 class _Group(NamedTuple):
@@ -228,7 +282,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, pages: Pages) -> None:
 
 
 def _compilable(q: Tensor, k: Tensor, v: Tensor, pages: Pages) -> bool:
-    near = all(t.device.type == "cpu" for t in (q, k, v, pages.tables))
+    near = pages.host and all(t.device.type == "cpu" for t in (q, k, v))
     known = q.dtype in _TYPES and k.dtype in _TYPES and k.dtype == v.dtype and k.stride(2) == v.stride(2) == 1
     learnt = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
     return near and known and not learnt and library() is not None

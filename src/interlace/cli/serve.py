@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     Setting("waiting", int, "requests that may wait; further ones are refused", 1024, panel="Engine"),
     Setting("workers", int, "processes of a model, each with an engine; 0: none but the server's", 1, panel="Engine"),
     Setting("replicas", int, "engines of a model by Ray Serve, in place of workers; 0: none", 0, panel="Engine"),
+    Setting("graphs", bool, "on CUDA, small forwards are recorded and played again", True, panel="Engine"),
     Setting("log_level", str, "what is logged to stderr: debug, info, warning, error", "info", panel="Server"),
     *DECODING,
     *OPENING,
@@ -72,6 +73,7 @@ def serve(
     waiting: int,
     workers: int,
     replicas: int,
+    graphs: bool,
     log_level: str,
     system: str | None,
     dtype: str | None,
@@ -125,7 +127,9 @@ def serve(
         (name, partial(_open, path, system, dtype, device, decoding))
         for name, path in map(named, models or ["twin", "base"])
     ]
-    run(opened, host, port, limits, drain_seconds, chat_template, log_level, slots, rows, waiting, workers, replicas)
+    engines: dict[str, Any] = {"slots": slots, "rows": rows, "waiting": waiting, "graphs": graphs}
+    engines |= {"workers": workers, "replicas": replicas}
+    run(opened, host, port, limits, drain_seconds, chat_template, log_level, **engines)
 
 
 def _open(

@@ -24,6 +24,7 @@ from ..errors import BusyError, EngineError, SettingError
 from ..generation import Asked, Event, Feed, Head, Row, Walk
 from ..memory import PagedKV, Pool, Span, paged
 from ..nn.native import accelerated
+from .graphs import Graphs, on_cuda
 from .packing import forward, heads
 from .prefix import Chain
 from .preparing import Prepared, prepared, walk_of
@@ -107,6 +108,7 @@ class Engine:
         slots: tokens whose keys and values the memory holds, for all rows together. page: tokens of a page.
         rows: requests that are under way at once. waiting: requests that may wait; further ones are refused.
         chunk: tokens of prompts that a move feeds besides the rows that decode.
+        graphs: whether small forwards are recorded once for every shape and played again; on a GPU alone.
 
     Raises ``SettingError`` for a model that does not generate text, and for sizes below 1.
 
@@ -124,6 +126,7 @@ class Engine:
         rows: int = 64,
         waiting: int = 1024,
         chunk: int = CHUNK,
+        graphs: bool = True,
     ) -> None:
         config = model.checkpoint.config
         if config.features:
@@ -134,6 +137,8 @@ class Engine:
         self.model, self.rows, self.most, self.chunk = model, rows, waiting, chunk
         self.network = accelerated(model.network, invariant=True)
         parameter = next(model.network.parameters())
+        if graphs and parameter.device.type == "cuda":
+            self.network = Graphs(self.network, on_cuda(parameter.device))
         self.pool = Pool(
             config.num_layers, config.num_kv_heads, config.head_dim, -(-slots // page), page, parameter.dtype,
             parameter.device,

@@ -18,7 +18,8 @@ class Pool:
 
     A page has as many owners as rows that read it, and may be published under a key that says what it holds; pages
     without owner that are published stay until room is needed, the least recently used going first.
-    Storage is allocated once, float [layers, 2, pages * size, kv_heads, head_dim].
+    Storage is allocated once, float [layers, 2, pages * size + 1, kv_heads, head_dim]; the last slot, ``spare``, is of
+    no page and takes what is nobody's.
 
     Source: PagedAttention (arXiv:2309.06180). Raises ``SettingError`` for a pool without pages.
 
@@ -41,8 +42,8 @@ class Pool:
         if pages < 1 or size < 1:
             raise SettingError(f"a pool of {pages} pages of {size} tokens holds nothing; pass 1 or more of both")
         # zeros, not empty: the kernel of PyTorch multiplies what it masks, and NaN times zero is NaN
-        self.storage = torch.zeros((layers, 2, pages * size, kv_heads, head_dim), dtype=dtype, device=device)
-        self.pages, self.size = pages, size
+        self.storage = torch.zeros((layers, 2, pages * size + 1, kv_heads, head_dim), dtype=dtype, device=device)
+        self.pages, self.size, self.spare = pages, size, pages * size
         self._layers = [tuple(layer.unbind(0)) for layer in self.storage.unbind(0)]
         self._owners = [0] * pages
         self._free = list(range(pages - 1, -1, -1))

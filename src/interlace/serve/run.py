@@ -97,12 +97,13 @@ def serve(
     waiting: int = 1024,
     workers: int = 1,
     replicas: int = 0,
+    graphs: bool = True,
 ) -> None:
     """Serve until told to stop.
 
-    models: by name what opens them, on a ``device`` if that is passed. slots, rows, waiting: of each engine; see
-    ``Engine``. workers: processes of a model, each with an engine; 0: engines are threads of this process. replicas: of
-    each model by Ray Serve, in place of workers; 0: none.
+    models: by name what opens them, on a ``device`` if that is passed. slots, rows, waiting, graphs: of each engine;
+    see ``Engine``. workers: processes of a model, each with an engine; 0: engines are threads of this process.
+    replicas: of each model by Ray Serve, in place of workers; 0: none.
 
     Raises ``SettingError`` for a place that cannot be listened on, and what opening a model raises.
     """
@@ -116,7 +117,7 @@ def serve(
     try:
         for name, opening in models:
             engines = len(models) * max(1, replicas or workers)
-            make = partial(_engine, opening, slots, rows, waiting, engines)
+            make = partial(_engine, opening, slots, engines, rows=rows, waiting=waiting, graphs=graphs)
             model = opening(device="meta") if replicas or workers else opening()
             service: Service | Workers | Replicas
             if replicas:
@@ -134,11 +135,11 @@ def serve(
 
 
 def _engine(
-    opening: Callable[[], Model], slots: int | None, rows: int, waiting: int, others: int, model: Model | None = None
+    opening: Callable[[], Model], slots: int | None, others: int, model: Model | None = None, **how: Any
 ) -> Engine:
     """An engine of the model, or of the one that ``opening`` gives. others: how many share the device's memory."""
     found = opening() if model is None else model
-    return Engine(found, fitting(found, others) if slots is None else slots, rows=rows, waiting=waiting)
+    return Engine(found, fitting(found, others) if slots is None else slots, **how)
 
 
 def fitting(model: Model, models: int) -> int:
