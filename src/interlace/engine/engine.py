@@ -152,7 +152,7 @@ class Engine:
         )
 
     @classmethod
-    def open(cls, opening: Callable[[], Model], **sizes: int) -> Engine:
+    def open(cls, opening: Callable[[], Model], **sizes: Any) -> Engine:
         """An engine of the model that ``opening`` gives."""
         return cls(opening(), **sizes)
 

@@ -149,7 +149,6 @@ class Graphs:
         ):  # fmt: skip
             mine.fill_(rest).index_copy_(1, where, given)
         most = min(pages.tables.shape[1], kept.tables.shape[1])
-        kept.tables.zero_()
         kept.tables[: len(pages.reads), :most] = pages.tables[:, :most]
         kept.ends.copy_(ends, non_blocking=True)
         kept.seen.fill_(True)
