@@ -20,7 +20,7 @@ from .workbench import Bench, Budget
 
 __all__ = ["BUDGET", "check"]
 
-BUDGET = Budget(further=80, block_size=16)
+BUDGET = Budget(further=160, block_size=8)
 THRESHOLDS = (1.0, 0.9, 0.7, 0.5, 0.3)
 LEFTWARDS = -100.0  # a tilt by which always the first tokens of a block are masked
 
