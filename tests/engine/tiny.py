@@ -27,6 +27,9 @@ SYSTEMS: list[tuple[str, dict[str, Any]]] = [
     ("llada", {"block_size": 4, "threshold": 0.3, "cache": "prefix"}),
     ("llada", {"block_size": 4, "threshold": 0.3, "cache": "dual"}),
     ("dream", {"steps": 4}),
+    ("dream", {"steps": 4, "reveal": "ancestral"}),
+    ("dream", {"block_size": 8, "steps": 4, "reveal": "least-uncertain", "order_temperature": 0.5}),
+    ("sdar", {"block_size": 4, "threshold": 0.3, "order_temperature": 0.2}),
     ("eoser-ass-cjgrpo", {"block_size": 8}),
 ]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .protocol import Proposal, top
+from .protocol import Proposal
 
 __all__ = ["LeastUncertain"]
 
@@ -27,4 +27,4 @@ class LeastUncertain:
     """
 
     def __call__(self, proposal: Proposal) -> Tensor:
-        return top(proposal.open, -proposal.entropy, proposal.quota)
+        return proposal.top(-proposal.entropy, proposal.quota)
