@@ -17,7 +17,8 @@ class Proportional:
     """floor(open (1 - s / t)) tokens, from time t to time s on an even grid from 1 to ``eps``; the last step all.
 
     The chance that a mask of the absorbing process at t is lifted by s is 1 - s / t (``grid.lifted``), so this is the
-    expected number, rounded down. Of as many steps as tokens the first fixes none, and the last two. Source: Dream (arXiv:2508.15487).
+    expected number, rounded down. Of as many steps as tokens the first fixes none, and the last two. Source: Dream
+    (arXiv:2508.15487).
     Raises ``SettingError`` for an ``eps`` outside of 0 to 1.
 
     >>> import torch

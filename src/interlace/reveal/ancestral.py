@@ -18,8 +18,8 @@ class Ancestral:
     """Every open token with probability 1 - s / t, each on its own, from time t to time s; the last step all.
 
     That is the chance that a mask of the absorbing process at t is lifted by s, on an even grid of times from 1 to
-    ``eps`` (``grid.lifted``); so a token is still open at t with probability t. Neither confidence nor quota is asked: a
-    step fixes any number of tokens, and before the last it may be none.
+    ``eps`` (``grid.lifted``); so a token is still open at t with probability t. Neither confidence nor quota is asked:
+    a step fixes any number of tokens, and before the last it may be none.
 
     Ancestral sampling of D3PM (arXiv:2107.03006) and MDLM (arXiv:2406.07524); called ``origin`` by Dream
     (arXiv:2508.15487). Raises ``SettingError`` for an ``eps`` outside of 0 to 1.

@@ -15,8 +15,8 @@ __all__ = ["LeastUncertain"]
 class LeastUncertain:
     """The quota's tokens of least entropy; ``Static`` asks for the probability of the candidate instead.
 
-    The order ``entropy`` of Dream (arXiv:2508.15487), whose ``maskgit_plus`` is ``Static``
-    and whose ``topk_margin`` is ``LargestMargin``.
+    The order ``entropy`` of Dream (arXiv:2508.15487), whose ``maskgit_plus`` is ``Static``, whose ``topk_margin`` is
+    ``LargestMargin`` and whose ``origin`` is ``Ancestral``.
 
     >>> import torch
     >>> from types import SimpleNamespace
