@@ -166,10 +166,11 @@ def test_numbers_are_drawn_for_those_who_ask() -> None:
 
 
 def test_a_number_of_zero_is_one_like_others() -> None:
-    open = torch.ones(1, 3, dtype=torch.bool)
-    unit = proposal(open, 3, confidence=torch.tensor([0.5, 0.6, 0.7]))
+    open = torch.tensor([[False, True, True]])
+    unit = proposal(open, 2, confidence=torch.tensor([0.5, 0.6, 0.7]))
     zero = Proposal(open, unit.drawn, unit.quota, unit.step, 4, lambda kind, size: torch.zeros(1, size))
-    assert Tempered(Static(), 1.0)(zero).all() and Ancestral()(zero).all()
+    for rule in (Tempered(Static(), 1.0), Tempered(Static(), 0.0), Ancestral()):
+        assert torch.equal(rule(zero), open)
 
 
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
