@@ -21,7 +21,7 @@ from .errors import SettingError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Levels", "Move", "Noise", "Schedule", "quotas", "walk"]
+__all__ = ["Levels", "Move", "Noise", "Schedule", "lifted", "quotas", "walk"]
 
 
 @dataclass
@@ -131,6 +131,21 @@ def quotas(size: int, steps: int) -> list[int]:
     return [size // steps + (s < size % steps) for s in range(steps)]
 
 
+def lifted(step: torch.Tensor, of: int, eps: float) -> torch.Tensor:
+    """1 - s / t, the chance that a mask of the absorbing process at time t is lifted by time s; 1 in the last step.
+
+    step: int64 [m] in 0..of-1, from t = times[step] to s = times[step + 1] on an even grid of times from 1 to ``eps``.
+
+    >>> import torch
+    >>> lifted(torch.tensor([0, 1, 2, 3]), 4, eps=0.2)
+    tensor([0.2000, 0.2500, 0.3333, 1.0000])
+    """
+    import torch
+
+    times = torch.linspace(1, eps, of + 1, device=step.device)
+    return (1 - times[step + 1] / times[step]).where(step < of - 1, 1.0)
+
+
 @dataclass
 class Noise:
     """Random numbers indexed by (seed, unit, step), never by the order of calls.
@@ -167,6 +182,7 @@ class Noise:
             "uniform": torch.rand,
             "normal": torch.randn,
             "token": partial(torch.randint, self.vocabulary),
+            "order": torch.rand,
         }
         draw, use = kinds[kind], list(kinds).index(kind)
         drawn = [draw(shape, generator=self._at(r, u, s, use)) for r, u, s in zip(rows, units, steps, strict=True)]
@@ -183,6 +199,13 @@ class Noise:
     ) -> torch.Tensor:
         """Tokens of the vocabulary, each as likely as any other, int64 [len(rows), *shape]."""
         return self._draw("token", rows, units, steps, shape)
+
+    def order(
+        self, rows: Sequence[int], units: Sequence[int], steps: Sequence[int], shape: tuple[int, ...]
+    ) -> torch.Tensor:
+        """Uniform numbers that say which tokens are fixed, as those of ``uniform`` say what they are; neither tells of
+        the other."""
+        return self._draw("order", rows, units, steps, shape)
 
     def normal(
         self, rows: Sequence[int], units: Sequence[int], steps: Sequence[int], shape: tuple[int, ...]

@@ -152,6 +152,8 @@ def test_another_path_and_no_memory(call: Any, twin: str) -> None:
         (("--threshold", "nan"), "threshold: "),
         (("--top-p", "0"), "top_p: input should be greater than 0; got 0.0"),
         (("--reveal", "best"), "reveal: input should be"),
+        (("--order-temperature", "-1"), "order_temperature: input should be greater than or equal to 0; got -1.0"),
+        (("--order-temperature", "inf"), "the temperature of the order is inf; pass 0"),
         (("--block-size", "8"), "block_size is 8, but the model was adapted for 4; leave it"),
         (("--length", "-1"), "the length is -1; pass 0 or more"),
         (("--length", "500"), "exceed the model's 128 positions; shorten the prompt or the length"),

@@ -20,13 +20,16 @@ SYSTEMS: list[tuple[str, dict[str, Any]]] = [
     ("efficient-dlm", {"block_size": 8, "threshold": 0.3}),
     ("fast-dllm-v2", {"block_size": 8, "sub_block_size": 4, "threshold": 0.3}),
     ("fast-dllm-v2", {"block_size": 8, "sub_block_size": 4, "sub_block_cache": True, "threshold": 0.3}),
-    ("wedlm", {"window": 6, "entropy": 2.5}),
+    ("wedlm", {"block_size": 8, "window": 6, "entropy": 2.5}),
     ("tidar", {"block_size": 3}),
     ("diffusion-gemma", {"block_size": 4, "steps": 4}),
     ("llada", {"block_size": 4, "threshold": 0.3}),
     ("llada", {"block_size": 4, "threshold": 0.3, "cache": "prefix"}),
     ("llada", {"block_size": 4, "threshold": 0.3, "cache": "dual"}),
-    ("dream", {"steps": 4}),
+    ("dream", {"block_size": 8, "steps": 4}),
+    ("dream", {"block_size": 8, "steps": 4, "reveal": "ancestral"}),
+    ("dream", {"block_size": 8, "steps": 4, "reveal": "least-uncertain", "order_temperature": 0.5}),
+    ("sdar", {"block_size": 4, "threshold": 0.3, "order_temperature": 0.2}),
     ("eoser-ass-cjgrpo", {"block_size": 8}),
 ]
 

@@ -9,7 +9,7 @@ import pytest
 from interlace.attention.patterns import Bidirectional, BlockCausal, Causal
 from interlace.layouts import Blocks
 from interlace.processes import AbsorbingMask, FlowMatching, NextToken
-from interlace.reveal import Dynamic, EntropyBounded, Sequential, Static, Threshold
+from interlace.reveal import Ancestral, Dynamic, EntropyBounded, Sequential, Static, Tempered, Threshold
 from interlace.sampling import Sampler
 from interlace.schedules import AllAtOnce, BlockByBlock, Diagonal, LevelByLevel, TokenByToken
 from interlace.solvers import DPMSolver2M
@@ -20,7 +20,9 @@ from .conftest import CLASSES, MASK, feature_network, features, run, same, text_
 PROMPTS = [tokens(5), tokens(2, 4), tokens(8, 1), tokens(3, 2), tokens(1, 3)]
 LENGTHS = [9, 4, 3, 0, 14]
 SEEDS = [7, 8, 9, 10, 11]
-RULES = [Static(), Dynamic(0.4), Threshold(0.4), Sequential(), EntropyBounded(1.5)]
+RULES = [
+    Static(), Dynamic(0.4), Threshold(0.4), Sequential(), EntropyBounded(1.5), Ancestral(), Tempered(Dynamic(0.4), 0.2)
+]  # fmt: skip
 GREEDY, DRAWN = Sampler(), Sampler(0.8, top_k=12, top_p=0.95)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from interlace.grid import Noise
 
-KINDS = ["uniform", "normal", "token"]
+KINDS = ["uniform", "normal", "token", "order"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -74,3 +74,10 @@ def test_the_global_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
     Noise((1,)).normal([0], [0], [0], (3,))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_a_token_is_and_when_it_is_fixed_have_nothing_to_do_with_each_other() -> None:
+    units, count = list(range(50)), 50 * 100
+    one, other = (getattr(Noise((5,)), kind)([0] * 50, units, [0] * 50, (100,)).flatten() for kind in KINDS[::3])
+    assert 0 <= other.min() and other.max() < 1 and abs(other.mean() - 0.5) < 4 / (12 * count) ** 0.5
+    assert abs(((one - 0.5) * (other - 0.5)).mean()) < 4 / 12 / count**0.5

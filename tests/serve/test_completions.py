@@ -191,6 +191,9 @@ def test_settings_of_the_decoding(ask: Ask, twin: Model) -> None:
     model = twin.with_(threshold=0.0, reveal="threshold")
     assert fast["choices"][0]["text"] == text_of(model, "def area(", 24)
     assert ask(PATH, body | {"steps": 1}).json()["usage"]["forwards"] < 10
+    chance = {"reveal": "ancestral", "order_temperature": 0.5, "temperature": 1.0}
+    told = ask(PATH, body | chance | {"seed": 3}).json()["choices"][0]["text"]
+    assert told == text_of(twin.with_(**chance), "def area(", 24, seed=3)
 
 
 def test_what_an_answer_is_held_to(ask: Ask, twin: Model) -> None:

@@ -19,6 +19,7 @@ from interlace.model import Model, load
 from interlace.nn import Transformer, TransformerConfig
 from interlace.processes import NextToken
 from interlace.reveal import (
+    Ancestral,
     DependenceBounded,
     Dynamic,
     EntropyBounded,
@@ -26,6 +27,7 @@ from interlace.reveal import (
     LeastUncertain,
     Sequential,
     Static,
+    Tempered,
     Threshold,
 )
 from interlace.sampling import Sampler
@@ -72,10 +74,13 @@ def test_autoregression() -> None:
         ("dependence-bounded", DependenceBounded(0.2)),
         ("least-uncertain", LeastUncertain()),
         ("largest-margin", LargestMargin()),
+        ("ancestral", Ancestral()),
     ],
 )
 def test_a_rule_by_its_name(name: Any, rule: Any) -> None:
-    assert TextSettings().but(reveal=name, threshold=0.7, gamma=0.2).rule() == rule
+    settings = TextSettings().but(reveal=name, threshold=0.7, gamma=0.2)
+    assert settings.rule() == settings.but(order_temperature=0.0).rule() == rule
+    assert settings.but(order_temperature=0.3).rule() == Tempered(rule, 0.3)
 
 
 def test_settings_are_changed_by_name_and_none_changes_nothing() -> None:
@@ -96,6 +101,7 @@ def test_settings_are_changed_by_name_and_none_changes_nothing() -> None:
         ({"block_size": 0}, "block_size: .*; got 0"),
         ({"reveal": "best"}, "reveal: input should be .*; got 'best'"),
         ({"temperature": -1.0}, "temperature: .*; got -1.0"),
+        ({"order_temperature": -0.1}, "order_temperature: .*; got -0.1"),
         ({"top_p": 0.0}, "top_p: .*; got 0.0"),
         ({"threshold": "high"}, "threshold: .*; got 'high'"),
     ],

@@ -215,6 +215,7 @@ DECODING = tuple(
         ("reveal", str, "rule that says which candidates are fixed in a step", "dynamic"),
         ("threshold", float, "confidence above which a candidate is fixed", "0.9"),
         ("gamma", float, "nats of joint uncertainty fixed in a step (entropy-bounded, dependence-bounded)", "0.35"),
+        ("order_temperature", float, "draw the most confident by softmax(confidence / this); 0 takes them", "0.0"),
         ("temperature", float, "0 is greedy", "0.0"),
         ("top_k", int, "keep the likeliest tokens only; 0 is off", "0"),
         ("top_p", float, "keep the smallest set of this probability; 1 is off", "1.0"),

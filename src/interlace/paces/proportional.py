@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..errors import SettingError
+from ..grid import lifted
 
 __all__ = ["Proportional"]
 
@@ -16,10 +16,12 @@ __all__ = ["Proportional"]
 class Proportional:
     """floor(open (1 - s / t)) tokens, from time t to time s on an even grid from 1 to ``eps``; the last step all.
 
-    The chance that a mask of the absorbing process at t is lifted by s is 1 - s / t, so this is the expected number,
-    rounded down. Of as many steps as tokens the first fixes none, and the last two. Source: Dream (arXiv:2508.15487).
+    The chance that a mask of the absorbing process at t is lifted by s is 1 - s / t (``grid.lifted``), so this is the
+    expected number, rounded down. Of as many steps as tokens the first fixes none, and the last two. Source: Dream
+    (arXiv:2508.15487).
     Raises ``SettingError`` for an ``eps`` outside of 0 to 1.
 
+    >>> import torch
     >>> [Proportional()(torch.tensor([n]), 4, torch.tensor([i]), 4).item() for i, n in enumerate([4, 4, 3, 2])]
     [0, 1, 1, 2]
     """
@@ -31,6 +33,4 @@ class Proportional:
             raise SettingError(f"eps is {self.eps}; pass the time at which the path ends, 0 or a little more")
 
     def __call__(self, open: Tensor, size: int, step: Tensor, of: int) -> Tensor:
-        times = torch.linspace(1, self.eps, of + 1, device=open.device)
-        share = (open * (1 - times[step + 1] / times[step])).long()
-        return share.where(step < of - 1, open)
+        return (open * lifted(step, of, self.eps)).long()

@@ -16,7 +16,7 @@ def propose(open: Tensor, prediction: Tensor, sampler: Sampler, pace: Pace, turn
     """A candidate for every open token, and the quota of the step: open [m, size], prediction [number open, vocab]."""
     size = open.shape[1]
     drawn = sampler(prediction, None if sampler.greedy else turn.draw("uniform", size)[open])
-    return Proposal(open, drawn, pace(open.sum(1), size, turn.step, turn.of), turn.step, turn.of)
+    return Proposal(open, drawn, pace(open.sum(1), size, turn.step, turn.of), turn.step, turn.of, turn.draw)
 
 
 def likeliest(open: Tensor, drawn: Candidates, count: int) -> tuple[Tensor, Tensor] | None:

@@ -11,7 +11,7 @@ __all__ = ["Advanced", "Draw", "Process", "Turn"]
 
 Draw = Callable[..., Tensor]
 """``draw(kind, *shape)``: noise that belongs to the units being advanced, [m, *shape], of kind "uniform" (in [0, 1)),
-"normal" or "token" (of the network's vocabulary)."""
+"normal", "token" (of the network's vocabulary) or "order" (uniform too: which tokens are fixed)."""
 
 
 class Turn(NamedTuple):

@@ -1,5 +1,6 @@
 """Reveal rules: which of the candidates of a unit are fixed now. One rule per file."""
 
+from .ancestral import Ancestral
 from .damped import Damped, Doubled, Evenly
 from .dependence import DependenceBounded
 from .dynamic import Dynamic
@@ -11,9 +12,11 @@ from .near_certain import NearCertain
 from .protocol import Proposal, Reveal, top
 from .sequential import Sequential
 from .static import Static
+from .tempered import Tempered
 from .threshold import Threshold
 
 __all__ = [
+    "Ancestral",
     "Damped",
     "DependenceBounded",
     "Doubled",
@@ -28,6 +31,7 @@ __all__ = [
     "Reveal",
     "Sequential",
     "Static",
+    "Tempered",
     "Threshold",
     "top",
 ]

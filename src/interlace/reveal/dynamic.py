@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..errors import SettingError
-from .protocol import Proposal, top
+from .protocol import Proposal
 
 __all__ = ["Dynamic"]
 
@@ -29,4 +29,4 @@ class Dynamic:
     def __call__(self, proposal: Proposal) -> Tensor:
         sure = proposal.open & (proposal.confidence > self.threshold)
         enough = sure.sum(-1, keepdim=True) >= proposal.quota[:, None]
-        return sure.where(enough, top(proposal.open, proposal.confidence, proposal.quota))
+        return sure.where(enough, proposal.top(proposal.confidence, proposal.quota))

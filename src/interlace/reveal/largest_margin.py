@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .protocol import Proposal, top
+from .protocol import Proposal
 
 __all__ = ["LargestMargin"]
 
@@ -27,4 +27,4 @@ class LargestMargin:
     """
 
     def __call__(self, proposal: Proposal) -> Tensor:
-        return top(proposal.open, proposal.margin, proposal.quota)
+        return proposal.top(proposal.margin, proposal.quota)

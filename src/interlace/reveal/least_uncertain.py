@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .protocol import Proposal, top
+from .protocol import Proposal
 
 __all__ = ["LeastUncertain"]
 
@@ -15,8 +15,8 @@ __all__ = ["LeastUncertain"]
 class LeastUncertain:
     """The quota's tokens of least entropy; ``Static`` asks for the probability of the candidate instead.
 
-    The order ``entropy`` of Dream (arXiv:2508.15487), whose ``maskgit_plus`` is ``Static``
-    and whose ``topk_margin`` is ``LargestMargin``.
+    The order ``entropy`` of Dream (arXiv:2508.15487), whose ``maskgit_plus`` is ``Static``, whose ``topk_margin`` is
+    ``LargestMargin`` and whose ``origin`` is ``Ancestral``.
 
     >>> import torch
     >>> from types import SimpleNamespace
@@ -27,4 +27,4 @@ class LeastUncertain:
     """
 
     def __call__(self, proposal: Proposal) -> Tensor:
-        return top(proposal.open, -proposal.entropy, proposal.quota)
+        return proposal.top(-proposal.entropy, proposal.quota)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SettingError
-from .protocol import Proposal, top
+from .protocol import Proposal
 
 __all__ = ["NearCertain"]
 
@@ -42,4 +42,4 @@ class NearCertain:
         place = torch.arange(open.shape[1], device=open.device)
         first = place.where(open, open.shape[1]).amin(1, keepdim=True)
         score = proposal.entropy + self.penalty * (place - first)
-        return (open & (score < self.entropy)) | top(open, -score, torch.ones_like(proposal.quota))
+        return (open & (score < self.entropy)) | proposal.top(-score, torch.ones_like(proposal.quota))

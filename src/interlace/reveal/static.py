@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .protocol import Proposal, top
+from .protocol import Proposal
 
 __all__ = ["Static"]
 
@@ -19,4 +19,4 @@ class Static:
     """
 
     def __call__(self, proposal: Proposal) -> Tensor:
-        return top(proposal.open, proposal.confidence, proposal.quota)
+        return proposal.top(proposal.confidence, proposal.quota)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SettingError
-from .protocol import Proposal, top
+from .protocol import Proposal
 
 __all__ = ["Threshold"]
 
@@ -27,5 +27,5 @@ class Threshold:
             raise SettingError(f"threshold is {self.threshold}; pass a probability, or 1 for one token a step")
 
     def __call__(self, proposal: Proposal) -> Tensor:
-        best = top(proposal.open, proposal.confidence, torch.ones_like(proposal.quota))
+        best = proposal.top(proposal.confidence, torch.ones_like(proposal.quota))
         return best | (proposal.open & (proposal.confidence >= self.threshold))

@@ -1,10 +1,21 @@
 """Dream: LLaDA's way with the weights of an autoregressive model: its token shift, and quotas of its own."""
 
-from functools import partial
+from pydantic import Field
 
 from ..paces import Proportional
 from . import llada
-from .system import CONFIDENCE, System
+from .system import CONFIDENCE, Parts, System
+
+
+class DreamSettings(llada.LLaDASettings):
+    """The times of a block's steps say how many tokens a step fixes, or with which chance each (``ancestral``)."""
+
+    eps: float = Field(1e-3, ge=0, lt=1, description="time at which a block ends, on an even grid from 1")
+
+
+def parts(settings: DreamSettings) -> Parts:
+    return llada.parts(settings, shift=1, pace=Proportional(settings.eps))
+
 
 SYSTEM = System(
     name="dream",
@@ -12,8 +23,8 @@ SYSTEM = System(
     paper="arXiv:2508.15487",
     summary="masked diffusion with full attention from AR weights, the token shift kept",
     family="text",
-    settings=llada.LLaDASettings(block_size=32, threshold=1.0),
-    parts=partial(llada.parts, shift=1, pace=Proportional()),
+    settings=DreamSettings(block_size=32, threshold=1.0),
+    parts=parts,
     format="dream",
     block_sizes="free",
     dial=CONFIDENCE,

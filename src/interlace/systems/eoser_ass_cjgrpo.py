@@ -37,6 +37,8 @@ class EOSERSettings(LLaDASettings):
 
     def rule(self) -> Reveal:
         """The reveal rule, shown the damped confidence of end tokens."""
+        if self.reveal == "ancestral" and self.blocks > 1:
+            raise SettingError("ancestral goes by a block's own steps, here they run on through all; set blocks to 1")
         if not self.eoser:
             return super().rule()
         usual, share = (0.01, Doubled()) if self.ass else (0.4, Evenly())

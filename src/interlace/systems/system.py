@@ -82,10 +82,14 @@ class TextSettings(Settings):
         "leading",
         "entropy-bounded",
         "dependence-bounded",
+        "ancestral",
     ] = Field("dynamic", description="rule that says which candidates are fixed in a step")
     threshold: float = Field(0.9, ge=0, description="confidence above which a candidate is fixed")
     gamma: float = Field(
         0.35, ge=0, description="nats of joint uncertainty fixed in a step (entropy-bounded, dependence-bounded)"
+    )
+    order_temperature: float = Field(
+        0.0, ge=0, description="draw the most confident by softmax(confidence / this); 0 takes them"
     )
     temperature: float = Field(0.0, ge=0, description="0 is greedy")
     top_k: int = Field(0, ge=0, description="keep the likeliest tokens only; 0 is off")
@@ -99,9 +103,11 @@ class TextSettings(Settings):
         return Sampler(self.temperature, self.top_k, self.top_p)
 
     def rule(self) -> Reveal:
-        """The reveal rule, given those of these settings that it knows."""
+        """The reveal rule, given those of these settings that it knows, and the temperature of its order."""
         cls: Any = getattr(reveal, "".join(part.title() for part in self.reveal.split("-")))
-        return cls(**{f.name: getattr(self, f.name) for f in fields(cls)})
+        known = type(self).model_fields
+        rule: Reveal = cls(**{f.name: getattr(self, f.name) for f in fields(cls) if f.name in known})
+        return reveal.Tempered(rule, self.order_temperature) if self.order_temperature else rule
 
 
 @dataclass(frozen=True)
