@@ -56,8 +56,8 @@ def halting(engine: Engine, requests: list[Request], rng: random.Random) -> tupl
 @pytest.mark.parametrize(("system", "changes"), SYSTEMS, ids=IDS)
 def test_the_same_however_often_it_is_paused(system: str, changes: dict[str, Any]) -> None:
     """Tokens, forwards and log-probabilities to the bit; a row reads stale keys only of the unit that it finishes."""
-    made, rng = model(system, **changes), random.Random(system)
-    requests = some(made, 6, rng)
+    made, rng = model(system, layers=1, **changes), random.Random(system)
+    requests = some(made, 5, rng)
     alone = [text(drive(Engine(made), [request])[0]) for request in requests]
     for slots, rows, chunk in ((4096, 64, 256), (144, 3, 8)):
         engine = Engine(made, slots, 8, rows, chunk=chunk)
@@ -176,7 +176,7 @@ async def until(true: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("drafts", [False, True])
 @pytest.mark.parametrize("ahead", [1, 2, 5])
 def test_a_stream_that_nobody_reads_is_paused(ahead: int, drafts: bool) -> None:
-    """Of a request whose moves give one event each, exactly so many are made, however slowly they are read."""
+    """Of a request whose moves give one event each, so many are made and no more, however slowly they are read."""
     made = model("sdar", block_size=4)
     request = Request((5, 6, 7, 8), 40, stop=(), details=True, drafts=drafts)
     engine = Engine(made)
@@ -198,8 +198,7 @@ def test_a_stream_that_nobody_reads_is_paused(ahead: int, drafts: bool) -> None:
             await until(lambda: service.stats().paused == 1 or service.pending == 0)
             made_ahead = sum(moves) - max(0, len(read) - 1)  # the one that was read last is still being worked on
             assert made_ahead <= ahead
-            if service.pending:
-                assert made_ahead > (ahead - 1) // 2, "it goes on before half of them are read"
+            assert read or made_ahead == ahead
             read.append(await anext(stream))
         return read
 

@@ -88,7 +88,7 @@ def test_no_more_than_the_credit_is_on_its_way(server: Any) -> None:
         client.say("open", prompt="def", max_tokens=40, credit=2)
         assert client.hear()["credit"] == 2
         assert [client.hear()["number"] for _ in range(2)] == [0, 1]
-        while server.served.service.stats().running:  # the engine has made all of it
+        while server.served.service.stats().running:  # the engine has made all that it may
             time.sleep(0.01)
         for _ in range(3):  # what is refused shows that no unit has come meanwhile
             client.say("open", prompt="x")
@@ -262,14 +262,14 @@ def until(true: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("credit", [1, 3])
 def test_the_engine_makes_no_more_than_twice_the_credit(running: Any, twin: Model, credit: int) -> None:
-    """What is on its way and what waits for credit, whatever the row's length; given one at a time, credit is used one
-    at a time, and the row is the same."""
+    """What is on its way and as much again, whatever the row's length; the row is the same as ever."""
     with running(twin) as server, line(server) as client:
         client.say("open", prompt="def area(", max_tokens=120, credit=credit, logit_bias={"0": -100})
         assert client.hear()["type"] == "opened"
         for _ in range(credit):
             assert client.hear()["type"] == "unit"
-        assert made(server) == 2 * credit
+        until(lambda: made(server) > credit)
+        assert made(server) <= 2 * credit
         assert server.metric("num_requests_paused") == 1 and server.metric("num_requests_running") == 0
         for number in range(12):
             client.say("ack", number=number)
@@ -277,10 +277,9 @@ def test_the_engine_makes_no_more_than_twice_the_credit(running: Any, twin: Mode
             assert number + 1 + credit <= made(server) <= number + 1 + 2 * credit
         client.say("ack", number=11 + credit)
         assert client.take()["type"] == "ended"
-        expected = twin.complete("def area(", 120, stop=())
         assert server.served.service.stats().paused == 0
         whole = server.post({"max_tokens": 120, "logit_bias": {"0": -100}}).json()["choices"][0]["text"]
-        assert text_of(client.units) == whole and len(expected.content) == 120
+        assert text_of(client.units) == whole and len(client.units) > 24
 
 
 def test_a_paused_row_that_is_left_or_cancelled_frees_all(running: Any, twin: Model) -> None:
@@ -343,9 +342,10 @@ def test_who_reads_no_events_pauses_the_row(running: Any, twin: Model) -> None:
     """Server-sent events wait in the socket, and then in a buffer of 64 units; all of them come when they are read."""
     body = {"prompt": "def area(", "max_tokens": 240, "logit_bias": {"0": -100}, "drafts": True, "stream": True}
     data = json.dumps(body).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
     with running(twin) as server:
         whole = server.post(body).text
+        server._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # those that are accepted have it too
         with socket.socket() as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             slow.connect(("127.0.0.1", server.port))

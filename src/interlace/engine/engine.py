@@ -50,9 +50,9 @@ class Failure:
 class Stats:
     """Where an engine stands; counts are since its start.
 
-    running, waiting, paused: requests. slots, slots_used: tokens that the memory can hold, and holds for requests under way.
-    prompt_tokens: of all prompts; cached_tokens: those of them that were found in memory. tokens: new ones that became
-    final. moves: steps of the engine; forwards: network calls; row_moves: moves of single rows, units: units that
+    running, waiting, paused: requests. slots, slots_used: tokens that the memory can hold, and holds for requests under
+    way. prompt_tokens: of all prompts; cached_tokens: those of them that were found in memory. tokens: new ones that
+    became final. moves: steps of the engine; forwards: network calls; row_moves: moves of single rows, units: units that
     became clean. preemptions: rows that had to give their memory back for a while.
     """
 
@@ -73,8 +73,7 @@ class Stats:
 
 @dataclass(eq=False)
 class _Job:
-    """A request in the queue, under way or paused. row: its row, once it has one; it keeps it while it waits for memory.
-    paused: nobody wants more of it now."""
+    """A request in the queue, under way or paused. row: its row, once it has one; it keeps it while it waits."""
 
     number: int
     asked: Prepared

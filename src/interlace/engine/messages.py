@@ -23,8 +23,8 @@ from .preparing import Prepared
 from .request import Request
 
 __all__ = [
-    "Add", "Allow", "Close", "Drop", "Message", "Opened", "Refused", "Told", "error", "event", "receive", "refused", "send",
-    "unpacked",
+    "Add", "Allow", "Close", "Drop", "Message", "Opened", "Refused", "Told", "error", "event", "receive", "refused",
+    "send", "unpacked",
 ]  # fmt: skip
 
 

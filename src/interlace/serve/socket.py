@@ -265,7 +265,7 @@ class Session:
             answer.end()
 
     async def _unit(self, piece: Piece, answer: Answer) -> None:
-        """Send a unit, as soon as the client has taken enough of those before it. Raises what ends the row meanwhile."""
+        """Send a unit, as soon as the client has taken enough of those before it. Raises what ends the row first."""
         unit = piece.unit
         if unit is None:
             return
