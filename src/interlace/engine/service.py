@@ -40,13 +40,19 @@ class Stream(AsyncIterator["Event"]):
     of them, and a row whose keys may be stale by the rest of its unit. None: without end.
     """
 
-    def __init__(self, service: Owner, loop: asyncio.AbstractEventLoop, ahead: int | None = None) -> None:
+    def __init__(
+        self,
+        service: Owner,
+        loop: asyncio.AbstractEventLoop,
+        ahead: int | None = None,
+        allowed: int | None = None,
+    ) -> None:
         if ahead is not None and ahead < 1:
             raise SettingError(f"ahead is {ahead}; pass 1 or more")
         self._service, self._loop, self._ahead = service, loop, ahead
         self._events: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
         self._read = 0
-        self.allowed = ahead
+        self.allowed = ahead if allowed is None else allowed
         """How many events the request may give before it is paused."""
         self.failed: Exception | None = None
         """Why it failed, if it did; told by ``on_failure``, in the loop, before what came first has been read."""
@@ -114,9 +120,14 @@ class Service:
         return self.engine.prepare(request)
 
     def submit(
-        self, request: Request | Prepared, loop: asyncio.AbstractEventLoop | None = None, ahead: int | None = None
+        self,
+        request: Request | Prepared,
+        loop: asyncio.AbstractEventLoop | None = None,
+        ahead: int | None = None,
+        allowed: int | None = None,
     ) -> Stream:
         """Queue a request; ``loop``: where its stream is read, the running one by default; ``ahead``: see ``Stream``.
+        allowed: how many events it may give at first, whoever reads them, where further calls of ``allow`` say more.
 
         Raises ``SettingError`` for one that cannot be generated, ``BusyError`` when too many are waiting.
         """
@@ -125,9 +136,9 @@ class Service:
         if len(self._live) >= self.engine.rows + self.engine.most:
             raise BusyError(f"{len(self._live)} requests are under way or waiting already; come again later")
         prepared = self.prepare(request) if not isinstance(request, Prepared) else request
-        stream = Stream(self, loop or asyncio.get_running_loop(), ahead)
+        stream = Stream(self, loop or asyncio.get_running_loop(), ahead, allowed)
         self._live.add(stream)
-        self._driver.add(stream, prepared, ahead)
+        self._driver.add(stream, prepared, stream.allowed)
         return stream
 
     def allow(self, stream: Stream, allowed: int) -> None:
@@ -204,8 +215,8 @@ class Service:
                 mine.append((stream, one))
                 if ended(one):
                     self._live.discard(stream)
-        deliver(mine)
         self._stats = stats
+        deliver(mine)
 
     def _fail(self, error: Exception) -> None:
         deliver([(stream, error) for stream in list(self._live)])
