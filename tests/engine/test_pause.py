@@ -56,7 +56,7 @@ def halting(engine: Engine, requests: list[Request], rng: random.Random) -> tupl
 @pytest.mark.parametrize(("system", "changes"), SYSTEMS, ids=IDS)
 def test_the_same_however_often_it_is_paused(system: str, changes: dict[str, Any]) -> None:
     """Tokens, forwards and log-probabilities to the bit; a row reads stale keys only of the unit that it finishes."""
-    made, rng = model(system, layers=1, **changes), random.Random(system)
+    made, rng = model(system, **changes), random.Random(system)
     requests = some(made, 5, rng)
     alone = [text(drive(Engine(made), [request])[0]) for request in requests]
     for slots, rows, chunk in ((4096, 64, 256), (144, 3, 8)):
@@ -118,6 +118,31 @@ def test_others_take_its_place_and_its_memory() -> None:
     assert text([*before, *after]) == text(expected)
     assert after[-1].slots >= expected[-1].slots + 24, "its prompt was meant to be computed again"
     assert engine.stats().paused == 0 == engine.pool.used
+
+
+@pytest.mark.parametrize(
+    ("system", "changes"),
+    [
+        ("llada", {"block_size": 4, "cache": "prefix"}),
+        ("llada", {"block_size": 4, "cache": "dual"}),
+        ("fast-dllm-v2", {"block_size": 8, "sub_block_size": 4, "sub_block_cache": True}),
+    ],
+    ids=["prefix", "dual", "sub-block"],
+)
+def test_stale_keys_are_kept_until_their_block_is_clean(system: str, changes: dict[str, Any]) -> None:
+    """A token a move, and a pause after every one of them, which is in force only where nothing is under way."""
+    made = model(system, threshold=1.0, **changes)
+    request = Request((5, 6, 7), 17, stop=(), details=True, drafts=True)
+    engine, events, waits = Engine(made), [], []
+    number = engine.add(request)
+    while engine.busy:
+        events += [event for event in engine.step() if isinstance(event, Event)]
+        engine.pause(number)
+        waits.append(engine.stats().paused)
+        assert engine.pool.used == 0 or not waits[-1]
+        engine.resume(number)
+    assert text(events) == text(drive(Engine(made), [replace(request, drafts=False)])[0])
+    assert 3 <= sum(waits) < len(waits) / 2
 
 
 def test_what_nobody_took_is_found_again() -> None:

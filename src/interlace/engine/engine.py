@@ -202,8 +202,8 @@ class Engine:
         """Make no further move for a request until ``resume``; nothing happens when it has ended.
 
         Others find its memory free at once, and its place among them as well. Its pages stay as long as nobody needs
-        them; what is lost of them is computed again. A row whose keys may be stale first finishes the unit that it is
-        at, for no other time would give it the same keys again.
+        them; what is lost of them is computed again. A row whose keys may be stale first finishes the units
+        that are under way, for nothing would give it the same keys again.
         """
         job = self._jobs.get(number)
         if job is not None and not job.paused:

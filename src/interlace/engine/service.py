@@ -37,7 +37,7 @@ class Stream(AsyncIterator["Event"]):
 
     ahead: how many events may wait to be read, the one that is being worked on among them. Then the request is paused
     in the engine, and goes on when half of them have been read; a move that gives several may exceed that by the rest
-    of them, and a row whose keys may be stale by the rest of its unit. None: without end.
+    of them, and a row whose keys may be stale by the rest of its block. None: without end.
     """
 
     def __init__(
