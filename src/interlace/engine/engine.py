@@ -52,8 +52,8 @@ class Stats:
 
     running, waiting, paused: requests. slots, slots_used: tokens that the memory can hold, and holds for requests under
     way. prompt_tokens: of all prompts; cached_tokens: those of them that were found in memory. tokens: new ones that
-    became final. moves: steps of the engine; forwards: network calls; row_moves: moves of single rows; units: those that
-    became clean. preemptions: rows that had to give their memory back for a while.
+    became final. moves: steps of the engine; forwards: network calls; row_moves: moves of single rows. units: those
+    that became clean. preemptions: rows that had to give their memory back for a while.
     """
 
     running: int = 0
