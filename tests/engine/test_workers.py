@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -328,3 +329,31 @@ def test_no_process_outlives_its_parent(tmp_path: Path, how: str) -> None:
     assert done.returncode == (-signal.SIGKILL if how == "killed" else 0), done.stderr
     pid = int(done.stdout)
     asyncio.run(until(lambda: not running(pid)))
+
+
+def test_a_stream_that_nobody_reads_is_paused(pair: Workers, made: Model) -> None:
+    """In its process, and in the one that has it when that is killed; others end meanwhile."""
+    ready(pair)
+    slow, *others = some(5, 11)
+    slow = replace(slow, drafts=False)
+
+    async def go() -> list[Event]:
+        stream, before = pair.submit(slow, ahead=4), pair.stats()
+        await until(lambda: pair.stats().paused == 1)
+        assert pair.stats().units - before.units == 4 == stream.allowed
+        worker = pair._jobs[stream].worker
+        assert worker is not None and worker.process is not None and worker.process.pid is not None
+        os.kill(worker.process.pid, signal.SIGKILL)
+        await until(lambda: pair.up == 1)
+        problems = await asyncio.gather(*(heard(pair.submit(one), []) for one in others))
+        assert problems == [None] * 4
+        await until(lambda: pair.stats().paused == 1)
+        read: list[Event] = []
+        assert await heard(stream, read) is None
+        left = pair.submit(slow, ahead=1)
+        await until(lambda: pair.stats().paused == 1)
+        left.cancel()
+        await until(lambda: pair.stats().paused == 0 == pair.pending)
+        return read
+
+    assert told(asyncio.run(asyncio.wait_for(go(), 100))) == lone(made, [slow])[0]

@@ -162,14 +162,14 @@ class Held(Engine):
 
     def __init__(self, model: Model, pause: float = 0.0) -> None:
         super().__init__(model)
-        self.pause, self.broken = pause, False
+        self.seconds, self.broken = pause, False
         self.open = threading.Event()
         self.open.set()
 
     def step(self) -> list[Event | Failure]:
         if self.busy:
             self.open.wait(10)
-            time.sleep(self.pause)
+            time.sleep(self.seconds)
         if self.broken and self.busy:
             self.broken = False
             raise RuntimeError("a broken kernel")

@@ -22,6 +22,8 @@ from interlace.serve.desk import Limits
 from interlace.serve.served import Served
 
 from .conftest import Running, events
+from .test_stream import line, text_of
+from .test_stream import until as soon
 
 pytest.importorskip("ray")
 from interlace.serve.replicas import Replicas
@@ -96,6 +98,34 @@ def test_clients_who_leave_are_cancelled(server: Running) -> None:
         assert time.monotonic() < end
         time.sleep(0.02)
     assert answer(server, 1)
+
+
+def test_a_client_who_takes_nothing_pauses_the_row(server: Running) -> None:
+    """In its replica, and in the next when that is killed; what it is given in the end is the same."""
+    service = server.served.service
+    asked = {"prompt": "def area(", "max_tokens": 120, "temperature": 0.0, "logit_bias": {"0": -100}}
+    expected = server.post(asked, timeout=120).json()["choices"][0]["text"]
+    soon(lambda: service.stats().running == 0)
+    before = service.stats().units
+    with line(server) as client:
+        client.say("open", **asked, credit=2)
+        assert client.hear()["type"] == "opened"
+        soon(lambda: service.stats().paused == 1 and service.stats().running == 0)
+        assert service.stats().units - before <= 4
+        for number in range(2):
+            assert client.hear()["number"] == number
+        for name in pids(server):
+            if service._stats[f"{os.uname().nodename}:{name}"].paused:  # type: ignore[union-attr]
+                os.kill(name, signal.SIGKILL)
+        client.say("ack", number=0)
+        assert client.hear()["number"] == 2
+        client.say("ack", number=2)
+        assert client.take()["type"] == "ended"
+        assert text_of(client.units) == expected
+    with line(server) as client:
+        client.say("open", **asked, credit=1)
+        soon(lambda: service.stats().paused == 1)
+    soon(lambda: service.pending == service.stats().paused == 0)
 
 
 def test_what_is_wrong_is_refused(server: Running) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
+import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -86,7 +88,7 @@ def test_no_more_than_the_credit_is_on_its_way(server: Any) -> None:
         client.say("open", prompt="def", max_tokens=40, credit=2)
         assert client.hear()["credit"] == 2
         assert [client.hear()["number"] for _ in range(2)] == [0, 1]
-        while server.served.service.stats().running:  # the engine has made all of it
+        while server.served.service.stats().running:  # the engine has made all that it may
             time.sleep(0.01)
         for _ in range(3):  # what is refused shows that no unit has come meanwhile
             client.say("open", prompt="x")
@@ -241,3 +243,115 @@ def test_who_leaves_is_cancelled(running: Any, twin: Model) -> None:
             time.sleep(0.01)
         assert server.metric('request_success_total{finished_reason="abort"') == 1
         assert server.served.service.stats().tokens < 100
+
+
+def made(server: Any) -> int:
+    """Units that the engine has made, once it makes no more of the one row that is there."""
+    service = server.served.service
+    until(lambda: service.stats().paused == 1)
+    return int(service.stats().units)
+
+
+def until(true: Callable[[], bool]) -> None:
+    for _ in range(20000):
+        if true():
+            return
+        time.sleep(0.001)
+    raise AssertionError("it has not come")
+
+
+@pytest.mark.parametrize("credit", [1, 3])
+def test_the_engine_makes_no_more_than_twice_the_credit(running: Any, twin: Model, credit: int) -> None:
+    """What is on its way and as much again, whatever the row's length; the row is the same as ever."""
+    with running(twin) as server, line(server) as client:
+        client.say("open", prompt="def area(", max_tokens=120, credit=credit, logit_bias={"0": -100})
+        assert client.hear()["type"] == "opened"
+        for _ in range(credit):
+            assert client.hear()["type"] == "unit"
+        until(lambda: made(server) > credit)
+        assert made(server) <= 2 * credit
+        assert server.metric("num_requests_paused") == 1 and server.metric("num_requests_running") == 0
+        for number in range(12):
+            client.say("ack", number=number)
+            assert client.hear()["number"] == number + credit
+            assert number + 1 + credit <= made(server) <= number + 1 + 2 * credit
+        client.say("ack", number=11 + credit)
+        assert client.take()["type"] == "ended"
+        assert server.served.service.stats().paused == 0
+        whole = server.post({"max_tokens": 120, "logit_bias": {"0": -100}}).json()["choices"][0]["text"]
+        assert text_of(client.units) == whole and len(client.units) > 24
+
+
+def test_a_paused_row_that_is_left_or_cancelled_frees_all(running: Any, twin: Model) -> None:
+    with running(twin) as server:
+        service = server.served.service
+        with line(server) as client:
+            for number in range(2):
+                client.say("open", prompt="def", max_tokens=200, credit=1)
+                assert client.hear()["type"] == "opened" and client.hear()["type"] == "unit"
+                made(server)
+                if number == 0:
+                    client.say("cancel")
+                    assert client.hear()["reason"] == "cancel"
+                    until(lambda: service.stats().paused == 0)
+                    client.say("ack", number=0)
+        until(lambda: server.desk.active == service.stats().paused == service.stats().slots_used == 0)
+        assert not service.engine._jobs and not service.engine._lanes
+
+
+def test_a_row_that_is_paused_for_too_long_ends(running: Any, twin: Model) -> None:
+    with running(twin, Limits(request_seconds=1.0)) as server, line(server) as client:
+        client.say("open", prompt="def", max_tokens=200, credit=1)
+        assert client.hear()["type"] == "opened" and client.hear()["type"] == "unit"
+        error = client.hear()
+        assert error["type"] == "error" and error["error"]["code"] == "timeout"
+        until(lambda: server.desk.active == server.served.service.stats().paused == 0)
+        client.say("open", prompt="def", max_tokens=4, credit=2)  # the connection stays
+        assert client.hear()["type"] == "opened"
+
+
+def test_a_server_that_stops_does_not_wait_for_paused_rows(running: Any, twin: Model) -> None:
+    """They may go on while it waits; then they hear why they end, and with 1012 that the server does."""
+    with running(twin, seconds=0.5) as server, line(server) as client:
+        client.say("open", prompt="def", max_tokens=200, credit=1, logit_bias={"0": -100})
+        assert client.hear()["type"] == "opened" and client.hear()["type"] == "unit"
+        made(server)
+        server.server.handle_exit(signal.SIGTERM, None)
+        client.say("ack", number=0)
+        assert client.hear()["number"] == 1
+        error = client.hear()
+        assert error["type"] == "error" and "the engine was closed before the request had ended" in str(error)
+        with pytest.raises(websockets.exceptions.ConnectionClosed):
+            client.hear()
+        assert client.socket.close_code == 1012
+        server.thread.join(10)
+        assert not server.thread.is_alive() and server.desk.active == 0
+
+
+def test_a_row_whose_engine_fails_hears_of_it_while_it_is_paused(running: Any, twin: Model) -> None:
+    with running(twin) as server, line(server) as client:
+        client.say("open", prompt="def", max_tokens=200, credit=1)
+        assert client.hear()["type"] == "opened" and client.hear()["type"] == "unit"
+        made(server)
+        server.served.service.engine.broken = True
+        server.post({"max_tokens": 4})
+        assert client.hear()["error"]["code"] == "engine_error"
+
+
+def test_who_reads_no_events_pauses_the_row(running: Any, twin: Model) -> None:
+    """Server-sent events wait in the socket, and then in a buffer of 64 units; all of them come when they are read."""
+    body = {"prompt": "def area(", "max_tokens": 240, "logit_bias": {"0": -100}, "drafts": True, "stream": True}
+    data = json.dumps(body).encode()
+    head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    with running(twin) as server:
+        whole = server.post(body).text
+        server._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # those that are accepted have it too
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect(("127.0.0.1", server.port))
+            slow.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+            made(server)
+            told = b""
+            while part := slow.recv(65536):
+                told += part
+    assert told.endswith(b"0\r\n\r\n") and b"[DONE]" in told and len(told) > len(whole)

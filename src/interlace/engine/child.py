@@ -15,7 +15,7 @@ import torch
 from ..errors import EngineError, InterlaceError
 from .driver import Driver, Found
 from .engine import Engine, Stats
-from .messages import Add, Close, Drop, Message, Opened, Refused, Told, event, receive, refused, send
+from .messages import Add, Allow, Close, Drop, Message, Opened, Refused, Told, event, receive, refused, send
 
 __all__ = ["main", "reason"]
 
@@ -84,9 +84,11 @@ def _listen(line: _Line, opened: list[Driver]) -> None:
         driver = opened[0]
         if isinstance(message, Add):
             try:
-                driver.add(message.number, driver.engine.prepare(message.asked()))
+                driver.add(message.number, driver.engine.prepare(message.asked()), message.allowed)
             except Exception as problem:
                 line.send(Told([(message.number, reason(problem))], driver.engine.stats()))
+        elif isinstance(message, Allow):
+            driver.allow(message.number, message.allowed)
         elif isinstance(message, Drop):
             driver.cancel(message.number)
 

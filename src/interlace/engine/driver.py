@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import InterlaceError
@@ -25,30 +27,48 @@ def ended(one: Event | Exception) -> bool:
     return isinstance(one, Exception) or one.last
 
 
+@dataclass
+class _One:
+    """A request: its number in the engine, how many events it has given, and how many it may give (None: all)."""
+
+    number: int
+    allowed: int | None
+    given: int = 0
+
+    @property
+    def full(self) -> bool:
+        return self.allowed is not None and self.given >= self.allowed
+
+
 class Driver:
     """Moves an engine while there is work, and waits while there is none.
 
-    ``add``, ``cancel`` and ``close`` may be called from any thread and never wait for a forward. ``run`` returns when
-    the driver was closed, and raises what the engine raises; ``forget`` and ``run`` again to go on without the requests
-    of that moment.
+    ``add``, ``allow``, ``cancel`` and ``close`` may be called from any thread and never wait for a forward. ``run``
+    returns when the driver was closed, and raises what the engine raises; ``forget`` and ``run`` again to go on without
+    the requests of that moment.
 
     tell: given what every turn found, and where the engine stands; called in the thread of ``run``.
     """
 
     def __init__(self, engine: Engine, tell: Callable[[Found, Stats], None]) -> None:
         self.engine, self.tell = engine, tell
-        self._inbox: deque[tuple[Hashable, Prepared | None]] = deque()
-        self._numbers: dict[Hashable, int] = {}
+        self._inbox: deque[Callable[[], Found]] = deque()
+        self._ones: dict[Hashable, _One] = {}
         self._names: dict[int, Hashable] = {}
         self._work = threading.Condition()
         self._closed = False
 
-    def add(self, name: Hashable, prepared: Prepared) -> None:
-        self._put(name, prepared)
+    def add(self, name: Hashable, prepared: Prepared, allowed: int | None = None) -> None:
+        """allowed: how many events it may give before it is paused; None: all."""
+        self._put(partial(self._add, name, prepared, allowed))
+
+    def allow(self, name: Hashable, allowed: int) -> None:
+        """The request may give so many events, counted from its first; it goes on if it was paused before that."""
+        self._put(partial(self._allow, name, allowed))
 
     def cancel(self, name: Hashable) -> None:
         """The request leaves the engine before its next move, if it is there."""
-        self._put(name, None)
+        self._put(partial(self._cancel, name))
 
     def close(self) -> None:
         with self._work:
@@ -57,13 +77,20 @@ class Driver:
 
     def run(self) -> None:
         while not self._closed:
-            found = self._take()
+            found: Found = []
+            while self._inbox:
+                found += self._inbox.popleft()()
             for one in self.engine.step():
                 number = one.request if isinstance(one, Failure) else one.row
                 what = one.error if isinstance(one, Failure) else one
-                found.append((self._names[number], what))
+                name = self._names[number]
+                found.append((name, what))
                 if ended(what):
-                    del self._numbers[self._names.pop(number)]
+                    del self._ones[self._names.pop(number)]
+                    continue
+                self._ones[name].given += 1
+                if self._ones[name].full:
+                    self.engine.pause(number)
             self.tell(found, self.engine.stats())
             if not self.engine.busy:
                 with self._work:
@@ -76,27 +103,34 @@ class Driver:
         for number in self._names:
             self.engine.cancel(number)
         self._names.clear()
-        self._numbers.clear()
+        self._ones.clear()
 
-    def _put(self, name: Hashable, prepared: Prepared | None) -> None:
+    def _put(self, do: Callable[[], Found]) -> None:
         with self._work:
-            self._inbox.append((name, prepared))
+            self._inbox.append(do)
             self._work.notify()
 
-    def _take(self) -> Found:
-        """Take in what was asked since the last move; what is refused."""
-        refused: Found = []
-        while self._inbox:
-            name, prepared = self._inbox.popleft()
-            if prepared is None:
-                number = self._numbers.pop(name, None)
-                if number is not None:
-                    self.engine.cancel(number)
-                    del self._names[number]
-                continue
-            try:
-                number = self.engine.add(prepared)
-                self._numbers[name], self._names[number] = number, name
-            except InterlaceError as error:
-                refused.append((name, error))
-        return refused
+    # before the next move; what is refused
+
+    def _add(self, name: Hashable, prepared: Prepared, allowed: int | None) -> Found:
+        try:
+            number = self.engine.add(prepared)
+        except InterlaceError as error:
+            return [(name, error)]
+        self._ones[name], self._names[number] = _One(number, allowed), name
+        return []
+
+    def _allow(self, name: Hashable, allowed: int) -> Found:
+        one = self._ones.get(name)
+        if one is not None:
+            one.allowed = allowed
+            if not one.full:
+                self.engine.resume(one.number)
+        return []
+
+    def _cancel(self, name: Hashable) -> Found:
+        one = self._ones.pop(name, None)
+        if one is not None:
+            self.engine.cancel(one.number)
+            del self._names[one.number]
+        return []

@@ -51,14 +51,15 @@ class Failure:
 class Stats:
     """Where an engine stands; counts are since its start.
 
-    running, waiting: requests. slots, slots_used: tokens that the memory can hold, and holds for requests under way.
-    prompt_tokens: of all prompts; cached_tokens: those of them that were found in memory. tokens: new ones that became
-    final. moves: steps of the engine; forwards: network calls; row_moves: moves of single rows, units: units that
-    became clean. preemptions: rows that had to give their memory back for a while.
+    running, waiting, paused: requests. slots, slots_used: tokens that the memory can hold, and holds for requests under
+    way. prompt_tokens: of all prompts; cached_tokens: those of them that were found in memory. tokens: new ones that
+    became final. moves: steps of the engine; forwards: network calls; row_moves: moves of single rows. units: those
+    that became clean. preemptions: rows that had to give their memory back for a while.
     """
 
     running: int = 0
     waiting: int = 0
+    paused: int = 0
     slots: int = 0
     slots_used: int = 0
     prompt_tokens: int = 0
@@ -73,7 +74,7 @@ class Stats:
 
 @dataclass(eq=False)
 class _Job:
-    """A request in the queue or under way. row: its row, once it has one; it keeps it while it waits for memory."""
+    """A request in the queue, under way or paused. row: its row, once it has one; it keeps it while it waits."""
 
     number: int
     asked: Prepared
@@ -82,6 +83,7 @@ class _Job:
     chain: Chain | None = None
     published: int = 0
     new: int = 0
+    paused: bool = False
 
     def __lt__(self, other: _Job) -> bool:
         return self.number < other.number
@@ -101,7 +103,8 @@ class Engine:
     """Requests that share a model: ``add`` them, ``step`` until nothing is left, ``cancel`` what nobody wants any more.
 
     ``step`` makes one move for every row that is under way and returns what became clean (``Event.row`` is the number
-    of the request). A request gives the same alone or among others.
+    of the request). A request gives the same alone or among others, and however often it is paused on its way
+    (``pause``, ``resume``).
 
     Args:
         model: of text; its weights may not change any more.
@@ -158,7 +161,12 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        return bool(self._jobs)
+        """Whether there is something to do: a request that is not paused."""
+        return bool(self._running or self._waiting)
+
+    @property
+    def _running(self) -> int:
+        return sum(len(lane.jobs) for lane in self._lanes.values())
 
     def prepare(self, request: Request) -> Prepared:
         """Everything about a request that can be seen at once; safe to call in another thread than ``step``.
@@ -195,8 +203,33 @@ class Engine:
         if job is not None:
             self._end(job)
 
+    def pause(self, number: int) -> None:
+        """Make no further move for a request until ``resume``; nothing happens when it has ended.
+
+        Others find its memory free at once, and its place among them as well. Its pages stay as long as nobody needs
+        them; what is lost of them is computed again. A row whose keys may be stale first finishes the units
+        that are under way, for nothing would give it the same keys again.
+        """
+        job = self._jobs.get(number)
+        if job is not None and not job.paused:
+            job.paused = True
+            if job in self._waiting:
+                self._waiting.remove(job)
+                heapq.heapify(self._waiting)
+            self._rest(job)
+
+    def resume(self, number: int) -> None:
+        """Go on with a request that was paused, in the order in which it came; nothing happens when it has ended."""
+        job = self._jobs.get(number)
+        if job is not None and job.paused:
+            job.paused = False
+            if job not in job.lane.jobs:
+                heapq.heappush(self._waiting, job)
+
     def step(self) -> list[Event | Failure]:
         """One move of everything that is under way."""
+        for job in [job for lane in self._lanes.values() for job in lane.jobs if job.paused]:
+            self._rest(job)
         with torch.inference_mode():
             found: list[Event | Failure] = list(self._admit())
             lanes = [lane for lane in self._lanes.values() if lane.jobs]
@@ -208,16 +241,16 @@ class Engine:
         return found
 
     def stats(self) -> Stats:
-        running = len(self._jobs) - len(self._waiting)
+        running, waiting = self._running, len(self._waiting)
         slots, used = self.pool.pages * self.pool.size, self.pool.used * self.pool.size
-        return Stats(running, len(self._waiting), slots, used, **self._counts)
+        return Stats(running, waiting, len(self._jobs) - running - waiting, slots, used, **self._counts)
 
     # -- who is under way --------------------------------------------------------------------------------------------
 
     def _admit(self) -> list[Event]:
         """Take waiting requests in while there is room; what ends without a step."""
         found: list[Event] = []
-        while self._waiting and len(self._jobs) - len(self._waiting) < self.rows:
+        while self._waiting and self._running < self.rows:
             job = self._waiting[0]
             lane, asked, request = job.lane, job.asked, job.asked.request
             walk, memory = lane.walk, lane.memory
@@ -264,13 +297,22 @@ class Engine:
 
     def _leave(self, job: _Job) -> None:
         """A row gives its memory back, and waits until there is room for it again."""
-        lane = job.lane
-        r = lane.jobs.index(job)
-        lane.walk.leave(r)
-        lane.walk.moves.pop(r)
-        lane.jobs.pop(r)
+        job.lane.walk.moves.pop(self._part(job))
         heapq.heappush(self._waiting, job)
         self._counts["preemptions"] += 1
+
+    def _rest(self, job: _Job) -> None:
+        """A row that is paused gives its memory back, if it is under way and reads no stale keys in its next move."""
+        lane, row = job.lane, job.row
+        if job in lane.jobs and row is not None and not (lane.memory.stale and row.begun):
+            self._part(job)
+
+    def _part(self, job: _Job) -> int:
+        """A row leaves its walk, and may join again; which of its rows it was."""
+        r = job.lane.jobs.index(job)
+        job.lane.walk.leave(r)
+        job.lane.jobs.pop(r)
+        return r
 
     def _end(self, job: _Job) -> None:
         """A request is gone, from wherever it was."""
@@ -280,8 +322,9 @@ class Engine:
             walk.keep([other for other in range(len(lane.jobs)) if other != r])
             lane.jobs.pop(r)
         else:
-            self._waiting.remove(job)
-            heapq.heapify(self._waiting)
+            if not job.paused:
+                self._waiting.remove(job)
+                heapq.heapify(self._waiting)
             if job.row is not None:
                 walk.vacant.append(job.row.number)
         self._forget(job)

@@ -23,32 +23,41 @@ from .preparing import Prepared
 from .request import Request
 
 __all__ = [
-    "Add", "Close", "Drop", "Message", "Opened", "Refused", "Told", "error", "event", "receive", "refused", "send",
-    "unpacked",
+    "Add", "Allow", "Close", "Drop", "Message", "Opened", "Refused", "Told", "error", "event", "receive", "refused",
+    "send", "unpacked",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Add:
-    """To the engine: a request, under this number; its places as an array."""
+    """To the engine: a request, under this number; its places as an array; how many events it may give at first."""
 
     number: int
     request: Request
     places: np.ndarray | None
+    allowed: int | None = None
 
     @classmethod
-    def of(cls, number: int, prepared: Prepared) -> Add:
+    def of(cls, number: int, prepared: Prepared, allowed: int | None = None) -> Add:
         request = prepared.request
         places = None if request.places is None else request.places.numpy()
         plain = replace(
             request, prompt=tuple(prepared.known.tolist()), settings=dict(request.settings), bias=dict(request.bias),
             places=None,
         )  # fmt: skip
-        return cls(number, plain, places)
+        return cls(number, plain, places, allowed)
 
     def asked(self) -> Request:
         """The request, as it was."""
         return self.request if self.places is None else replace(self.request, places=torch.tensor(self.places))
+
+
+@dataclass(frozen=True)
+class Allow:
+    """To the engine: this request may give so many events, counted from its first."""
+
+    number: int
+    allowed: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ class Told:
     stats: Stats
 
 
-Message = Add | Close | Drop | Opened | Refused | Told
+Message = Add | Allow | Close | Drop | Opened | Refused | Told
 FIELDS = tuple(one.name for one in fields(Event) if one.name != "row")
 
 

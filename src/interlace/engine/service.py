@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from ..errors import BusyError, EngineError
+from ..errors import BusyError, EngineError, SettingError
 from .driver import Driver, Found, ended
 from .engine import Engine, Stats
 from .preparing import Prepared
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from ..generation import Event
     from .request import Request
 
-__all__ = ["Canceller", "Service", "Stream", "deliver", "drained"]
+__all__ = ["Owner", "Service", "Stream", "deliver", "drained"]
 
 
-class Canceller(Protocol):
+class Owner(Protocol):
     """What a stream belongs to."""
 
     def cancel(self, stream: Stream) -> None: ...
+
+    def allow(self, stream: Stream, allowed: int) -> None: ...
 
 
 class Stream(AsyncIterator["Event"]):
@@ -32,14 +34,38 @@ class Stream(AsyncIterator["Event"]):
 
     ``cancel`` may be called at any time, from any thread: the row leaves the engine before its next move, and the
     stream ends.
+
+    ahead: how many events may wait to be read, the one that is being worked on among them. Then the request is paused
+    in the engine, and goes on when half of them have been read; a move that gives several may exceed that by the rest
+    of them, and a row whose keys may be stale by the rest of its block. None: without end.
     """
 
-    def __init__(self, service: Canceller, loop: asyncio.AbstractEventLoop) -> None:
-        self._service, self._loop = service, loop
+    def __init__(
+        self,
+        service: Owner,
+        loop: asyncio.AbstractEventLoop,
+        ahead: int | None = None,
+        allowed: int | None = None,
+    ) -> None:
+        if ahead is not None and ahead < 1:
+            raise SettingError(f"ahead is {ahead}; pass 1 or more")
+        self._service, self._loop, self._ahead = service, loop, ahead
         self._events: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
+        self._read = 0
+        self.allowed = ahead if allowed is None else allowed
+        """How many events the request may give before it is paused."""
+        self.failed: Exception | None = None
+        """Why it failed, if it did; told by ``on_failure``, in the loop, before what came first has been read."""
+        self.on_failure: Callable[[], None] = lambda: None
 
     async def __anext__(self) -> Event:
+        if self._ahead is not None and self.allowed is not None:
+            wanted = self._read + self._ahead
+            if 2 * (wanted - self.allowed) >= self._ahead:
+                self.allowed = wanted
+                self._service.allow(self, wanted)
         found = await self._events.get()
+        self._read += 1
         if found is None or isinstance(found, Exception):
             self._events.put_nowait(found)  # whoever asks again hears the same
         if found is None:
@@ -61,6 +87,9 @@ def deliver(found: Sequence[tuple[Stream, Event | Exception | None]]) -> None:
     def put(mine: list[tuple[Stream, Event | Exception | None]]) -> None:
         for stream, item in mine:
             stream._events.put_nowait(item)
+            if isinstance(item, Exception):
+                stream.failed = item
+                stream.on_failure()
             if item is not None and not isinstance(item, Exception) and item.last:
                 stream._events.put_nowait(None)
 
@@ -90,8 +119,15 @@ class Service:
         """What can be seen of a request at once; raises ``SettingError`` for one that cannot be generated."""
         return self.engine.prepare(request)
 
-    def submit(self, request: Request | Prepared, loop: asyncio.AbstractEventLoop | None = None) -> Stream:
-        """Queue a request; ``loop``: where its stream is read, the running one by default.
+    def submit(
+        self,
+        request: Request | Prepared,
+        loop: asyncio.AbstractEventLoop | None = None,
+        ahead: int | None = None,
+        allowed: int | None = None,
+    ) -> Stream:
+        """Queue a request; ``loop``: where its stream is read, the running one by default; ``ahead``: see ``Stream``.
+        allowed: how many events it may give at first, whoever reads them, where further calls of ``allow`` say more.
 
         Raises ``SettingError`` for one that cannot be generated, ``BusyError`` when too many are waiting.
         """
@@ -100,10 +136,15 @@ class Service:
         if len(self._live) >= self.engine.rows + self.engine.most:
             raise BusyError(f"{len(self._live)} requests are under way or waiting already; come again later")
         prepared = self.prepare(request) if not isinstance(request, Prepared) else request
-        stream = Stream(self, loop or asyncio.get_running_loop())
+        stream = Stream(self, loop or asyncio.get_running_loop(), ahead, allowed)
         self._live.add(stream)
-        self._driver.add(stream, prepared)
+        self._driver.add(stream, prepared, stream.allowed)
         return stream
+
+    def allow(self, stream: Stream, allowed: int) -> None:
+        """Let a request give so many events, counted from its first."""
+        if stream in self._live:
+            self._driver.allow(stream, allowed)
 
     def cancel(self, stream: Stream) -> None:
         if stream in self._live:
@@ -174,8 +215,8 @@ class Service:
                 mine.append((stream, one))
                 if ended(one):
                     self._live.discard(stream)
-        deliver(mine)
         self._stats = stats
+        deliver(mine)
 
     def _fail(self, error: Exception) -> None:
         deliver([(stream, error) for stream in list(self._live)])

@@ -22,7 +22,7 @@ import torch
 from ..errors import BusyError, EngineError, SettingError
 from .child import main
 from .engine import Engine, Stats
-from .messages import Add, Close, Drop, Message, Opened, Refused, Told, error, receive, send, unpacked
+from .messages import Add, Allow, Close, Drop, Message, Opened, Refused, Told, error, receive, send, unpacked
 from .preparing import Prepared, prepared
 from .replay import Replay
 from .service import Stream, deliver, drained
@@ -39,7 +39,7 @@ __all__ = ["Workers"]
 log = logging.getLogger(__name__)
 SUSPECT = 2
 """Deaths, without a unit between them, after which a request shares a process with no other of which that is true."""
-GAUGES = ("running", "waiting", "slots", "slots_used")
+GAUGES = ("running", "waiting", "paused", "slots", "slots_used")
 PATIENCE = 30.0
 """Seconds between two attempts to start a process, at most."""
 
@@ -122,13 +122,15 @@ class Workers:
         """What can be seen of a request at once; raises ``SettingError`` for one that cannot be generated."""
         return prepared(self.model, request, self.slots)
 
-    def submit(self, request: Request | Prepared, loop: asyncio.AbstractEventLoop | None = None) -> Stream:
-        """Queue a request; ``loop``: where its stream is read, the running one by default.
+    def submit(
+        self, request: Request | Prepared, loop: asyncio.AbstractEventLoop | None = None, ahead: int | None = None
+    ) -> Stream:
+        """Queue a request; ``loop``: where its stream is read, the running one by default; ``ahead``: see ``Stream``.
 
         Raises ``SettingError`` for one that cannot be generated, ``BusyError`` when too many are waiting.
         """
         asked = request if isinstance(request, Prepared) else self.prepare(request)
-        stream = Stream(self, loop or asyncio.get_running_loop())
+        stream = Stream(self, loop or asyncio.get_running_loop(), ahead)
         with self._lock:
             if self._closed:
                 raise EngineError("the engine is closed; start the server again")
@@ -138,6 +140,13 @@ class Workers:
             self._next += 1
             self._place(job)
         return stream
+
+    def allow(self, stream: Stream, allowed: int) -> None:
+        """Let a request give so many events, counted from its first."""
+        with self._lock:
+            job = self._jobs.get(stream)
+            if job is not None and job.worker is not None:  # else it is told when it is placed
+                job.worker.outbox.put(Allow(job.number, allowed))
 
     def cancel(self, stream: Stream) -> None:
         with self._lock:
@@ -202,7 +211,7 @@ class Workers:
                 del self._pending[job.number]
                 job.worker = worker
                 worker.jobs[job.number] = job
-                worker.outbox.put(Add.of(job.number, job.asked))
+                worker.outbox.put(Add.of(job.number, job.asked, job.stream.allowed))
 
     def _place_all(self) -> None:
         """Those that killed most come first, or others would keep them waiting for a process of their own."""

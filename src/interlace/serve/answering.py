@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,17 +37,22 @@ class Piece:
 
 class Answer:
     """The rows of one request. ``begin`` hands them to the engine, ``pieces`` yields what they become, ``end`` forgets
-    them (again and again, if need be). units: pieces carry their unit, drafts or not."""
+    them (again and again, if need be). units: pieces carry their unit, drafts or not. ahead: how many events of a row
+    may wait for ``pieces``; then it is paused in the engine. on_failure: called when a row fails."""
 
     def __init__(
-        self, served: Served, asks: Sequence[Ask], seconds: float, metrics: Metrics, units: bool = False
-    ) -> None:
+        self, served: Served, asks: Sequence[Ask], seconds: float, metrics: Metrics, units: bool = False,
+        ahead: int | None = None, on_failure: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
         self.served, self.asks, self.seconds = served, list(asks), seconds
         self._counts, self._units = metrics.of(served.name), units
+        self._ahead, self._on_failure = ahead, on_failure
         self._streams: list[Stream] = []
         self._ended = self._late = False
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
+        self.until = self._began + seconds
+        """When it must have ended, on the clock of the loop."""
 
     async def begin(self) -> None:
         """``Refused`` for what cannot be generated, and when too many wait; then nothing has begun."""
@@ -55,7 +60,9 @@ class Answer:
 
         def submit() -> None:
             for ask in self.asks if not self._ended else ():
-                self._streams.append(self.served.service.submit(ask.request, loop))
+                stream = self.served.service.submit(ask.request, loop, self._ahead)
+                stream.on_failure = self._on_failure
+                self._streams.append(stream)
 
         submitted = asyncio.ensure_future(asyncio.to_thread(submit))
         try:
@@ -71,7 +78,7 @@ class Answer:
     async def pieces(self) -> AsyncIterator[Piece]:
         """Everything, until all rows have ended. Raises ``Refused`` for what goes wrong on the way."""
         left, last = set(range(len(self._streams))), dict.fromkeys(range(len(self._streams)), self._began)
-        late = asyncio.get_running_loop().call_at(self._began + self.seconds, self._expire)
+        late = asyncio.get_running_loop().call_at(self.until, self._expire)
         try:
             async with aclosing(self._events()) as events:  # type: ignore[type-var]
                 async for number, event in events:
@@ -105,6 +112,12 @@ class Answer:
             for number in left:
                 self._counts.finished("abort", self.asks[number].writing, self._clock() - self._began)
             self.end()
+
+    def check(self) -> None:
+        """Raises ``Refused`` when a row has failed, whatever is left to be read of it."""
+        for stream in self._streams:
+            if isinstance(stream.failed, InterlaceError):
+                raise self._refusal(stream.failed)
 
     async def _events(self) -> AsyncIterator[tuple[int, Event | None]]:
         """What comes of all rows, each with a None at its end."""

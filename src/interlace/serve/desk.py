@@ -24,6 +24,8 @@ from .wording import Wording
 __all__ = ["Desk", "Limits"]
 
 B = TypeVar("B", bound=Common)
+AHEAD = 64
+"""Units of a row that may wait for a client who reads too slowly; then the row is paused."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ class Desk:
         self, request: Request, served: Served, body: Common, asks: Sequence[Ask], say: Wording
     ) -> Response:
         """The whole answer, or a stream of it."""
-        answer = Answer(served, asks, self.limits.request_seconds, self.metrics)
+        ahead = AHEAD if body.stream else None
+        answer = Answer(served, asks, self.limits.request_seconds, self.metrics, ahead=ahead)
         note = request.scope.setdefault("interlace.log", {})
         note |= {"model": served.name, "prompt_tokens": say.prompt_tokens, "choices": len(asks)}
 

@@ -23,6 +23,7 @@ PER_FORWARD = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 12.
 OF_ENGINE = (
     ("num_requests_running", "gauge", "requests that share the forwards now", lambda s: s.running),
     ("num_requests_waiting", "gauge", "requests that wait for memory", lambda s: s.waiting),
+    ("num_requests_paused", "gauge", "requests whose clients take nothing", lambda s: s.paused),
     ("kv_cache_usage_perc", "gauge", "share of the memory in use, 0 to 1", lambda s: s.slots_used / max(1, s.slots)),
     ("prefix_cache_queries", "counter", "prompt tokens looked up in memory", lambda s: s.prompt_tokens),
     ("prefix_cache_hits", "counter", "prompt tokens found in memory", lambda s: s.cached_tokens),

@@ -42,7 +42,9 @@ MOST = 3
 """Replicas that a request may lose, one after the other and without a unit between them."""
 EVERY = 0.5
 """Seconds between two looks at which replicas are there."""
-GAUGES = ("running", "waiting", "slots", "slots_used")
+TOGETHER = 0.01
+"""Seconds in which what several requests are allowed is gathered."""
+GAUGES = ("running", "waiting", "paused", "slots", "slots_used")
 Said = tuple[str, tuple[Any, ...] | Refused, Stats]
 
 
@@ -59,6 +61,7 @@ class Replica:
         self.size = Opened(engine.stats(), engine.pool.size, engine.rows, engine.most)
         engine.most = sys.maxsize  # the server counts who waits
         self.service = Service(engine)
+        self.streams: dict[int, Stream] = {}
 
     def check_health(self) -> None:
         """Raises when Ray Serve shall replace this replica."""
@@ -69,12 +72,23 @@ class Replica:
         """How large the engine is."""
         return self.size
 
+    async def stats(self) -> tuple[str, Stats]:
+        """This replica, and where its engine stands."""
+        return self.name, self.service.stats()
+
+    async def allow(self, allowed: dict[int, int]) -> None:
+        """Of the requests of these numbers, those that are here may give so many events, counted from the first."""
+        for number, count in allowed.items():
+            if number in self.streams:
+                self.service.allow(self.streams[number], count)
+
     async def generate(self, asked: Add) -> AsyncIterator[Said]:
         """What a request gives: (this replica, an event or the error that ends it, where the engine stands)."""
         self.check_health()
         stream = None
         try:
-            stream = self.service.submit(await asyncio.to_thread(self.service.prepare, asked.asked()))
+            prepared = await asyncio.to_thread(self.service.prepare, asked.asked())
+            stream = self.streams[asked.number] = self.service.submit(prepared, allowed=asked.allowed)
             async for one in stream:
                 yield self.name, event(one), self.service.stats()
         except InterlaceError as problem:
@@ -82,6 +96,8 @@ class Replica:
         finally:
             if stream is not None:
                 stream.cancel()
+                if self.streams[asked.number] is stream:
+                    del self.streams[asked.number]
 
 
 class Replicas:
@@ -116,6 +132,8 @@ class Replicas:
         )
         self.name = f"interlace-{secrets.token_hex(4)}"
         self._live: dict[Stream, Future[None] | None] = {}
+        self._allowed: dict[int, int] = {}  # what replicas have not been told yet
+        self._numbers: dict[Stream, int] = {}
         self._next = 0
         self.again = 0
         """Requests that were done again, because their replica was lost."""
@@ -140,8 +158,10 @@ class Replicas:
         """What can be seen of a request at once; raises ``SettingError`` for one that cannot be generated."""
         return prepared(self.model, request, self.slots)
 
-    def submit(self, request: Request | Prepared, loop: asyncio.AbstractEventLoop | None = None) -> Stream:
-        """Queue a request; ``loop``: where its stream is read, the running one by default.
+    def submit(
+        self, request: Request | Prepared, loop: asyncio.AbstractEventLoop | None = None, ahead: int | None = None
+    ) -> Stream:
+        """Queue a request; ``loop``: where its stream is read, the running one by default; ``ahead``: see ``Stream``.
 
         Raises ``SettingError`` for one that cannot be generated, ``BusyError`` when too many are waiting.
         """
@@ -151,14 +171,34 @@ class Replicas:
             raise BusyError(f"{len(self._live)} requests are under way or waiting already; come again later")
         asked = request if isinstance(request, Prepared) else self.prepare(request)
         loop = loop or asyncio.get_running_loop()
-        stream = Stream(self, loop)
+        stream = Stream(self, loop, ahead)
         with self._lock:
             number, self._next = self._next, self._next + 1
             self._live[stream] = None  # it may end before its future is known here
-            following = asyncio.run_coroutine_threadsafe(self._follow(stream, Add.of(number, asked)), loop)
+            following = asyncio.run_coroutine_threadsafe(self._follow(stream, number, asked), loop)
             if stream in self._live:
                 self._live[stream] = following
         return stream
+
+    def allow(self, stream: Stream, allowed: int) -> None:
+        """Let a request give so many events, counted from its first. Called in the loop where it is read."""
+        number = self._numbers.get(stream)
+        if number is not None:  # else it is told when it begins
+            if not self._allowed:
+                stream._loop.create_task(self._tell())
+            self._allowed[number] = allowed
+
+    async def _tell(self) -> None:
+        """Tell all replicas what has come together in a moment: which of them has a request, they know."""
+        while self._allowed and not self._closed.is_set():
+            await asyncio.sleep(TOGETHER)
+            told, self._allowed = self._allowed, {}
+            try:
+                await self._handle.broadcast("allow", told).results_async(return_exceptions=True)
+            except Exception as problem:
+                log.warning("replicas could not be told which requests go on (%s)", type(problem).__name__)
+                self._allowed = told | self._allowed
+                await asyncio.sleep(EVERY)
 
     def cancel(self, stream: Stream) -> None:
         self._drop(stream, None)
@@ -221,31 +261,43 @@ class Replicas:
         with suppress(Exception):  # whatever else is gone, the replicas are
             serve.delete(self.name)
 
-    async def _follow(self, stream: Stream, asked: Add) -> None:
+    async def _follow(self, stream: Stream, number: int, asked: Prepared) -> None:
         """Give a stream what its request gives, on as many replicas as it takes."""
+        self._numbers[stream] = number
+        try:
+            problem = await self._followed(stream, number, asked)
+        finally:
+            del self._numbers[stream]
+        self._live.pop(stream, None)
+        if problem is not None:
+            deliver([(stream, problem)])
+
+    async def _followed(self, stream: Stream, number: int, asked: Prepared) -> Exception | None:
+        """Why it failed."""
         replay = Replay()
-        problem: Exception | None = None
-        while problem is None:
-            name = ""
-            response = self._handle.generate.remote(asked)
+        while True:
+            name, allowed = "", stream.allowed
+            response = self._handle.generate.remote(Add.of(number, asked, allowed))
             try:
                 async for name, said, stats in response:
                     self._stats[name] = stats
+                    if stream.allowed is not None and stream.allowed != allowed:
+                        allowed = stream.allowed  # it was said before the replica knew of the request, perhaps
+                        self.allow(stream, allowed)
                     if isinstance(said, Refused):
                         raise error(said)
-                    one = unpacked(asked.number, said)
+                    one = unpacked(number, said)
                     if replay.new(one):
                         deliver([(stream, one)])
                     if one.last:
-                        self._live.pop(stream, None)
-                        return
+                        return None
                 raise RuntimeError("the answer has no end")
             except asyncio.CancelledError:
                 response.cancel()
                 raise
             except InterlaceError as found:
                 response.cancel()
-                problem = found
+                return found
             except Exception as lost:  # the replica is gone, or failed
                 if name in self._stats:
                     self._stats[name] = Stats(**{**vars(self._stats[name]), **dict.fromkeys(GAUGES, 0)})
@@ -254,19 +306,19 @@ class Replicas:
                 log.error("a replica was lost (%s); its request is done again", type(lost).__name__)
                 if replay.deaths >= MOST:
                     cause = "the replicas that worked on this request ended, one after the other; change it"
-                    problem = EngineError(f"{cause}, and see the log")
+                    return EngineError(f"{cause}, and see the log")
                 await asyncio.sleep(0.1 * 2**replay.deaths)
-        self._live.pop(stream, None)
-        deliver([(stream, problem)])
 
     def _watch(self) -> None:
-        """Look which replicas are there."""
+        """Look which replicas are there, and where they stand."""
         from ray import serve
 
         while not self._closed.wait(EVERY):
             with suppress(Exception):  # the controller is started again, too
                 deployments = serve.status().applications[self.name].deployments
                 self.up = sum(one.replica_states.get("RUNNING", 0) for one in deployments.values())
+                said = self._handle.broadcast("stats").results(timeout_s=10 * EVERY, return_exceptions=True)
+                self._stats |= dict(one for one in said if isinstance(one, tuple))
 
 
 def _started() -> None:

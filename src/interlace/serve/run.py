@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Server", "configured", "fitting", "logged", "named", "serve"]
 
 log = logging.getLogger("interlace.serve")
+LAST = 1.0
+"""Seconds that errors have to reach clients before their connections are closed."""
 
 
 class Server(uvicorn.Server):
@@ -67,6 +69,9 @@ class Server(uvicorn.Server):
         log.info("stopping", extra={"fields": {"active": self.desk.active}})
         for served in self.desk.models.values() if self.desk.active else ():
             await asyncio.to_thread(served.service.close)  # what is still under way hears an error
+        end = asyncio.get_running_loop().time() + LAST
+        while self.desk.active and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.01)
         self.should_exit = True
 
 

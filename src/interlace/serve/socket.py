@@ -77,7 +77,7 @@ class Session:
     def __init__(self, desk: Desk, socket: WebSocket) -> None:
         self.desk, self.socket = desk, socket
         self._commands: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(8)
-        self._sending, self._heard = asyncio.Lock(), asyncio.Condition()
+        self._sending, self._heard = asyncio.Lock(), asyncio.Event()  # heard: something that a unit may wait for
         self._sent, self._taken, self._credit = 0, 0, 1  # units
         self._kept, self._told = 0, ""  # of the row: tokens that were sent in order, and their text
         self._row: asyncio.Task[None] | None = None
@@ -162,9 +162,8 @@ class Session:
     async def _acknowledge(self, number: int) -> None:
         if number >= self._sent:
             raise Refused(f"unit {number} was not sent; {self._sent} were", "number", "invalid_message")
-        async with self._heard:
-            self._taken = max(self._taken, number + 1)
-            self._heard.notify_all()
+        self._taken = max(self._taken, number + 1)
+        self._heard.set()
 
     async def _obey(self) -> None:
         """What is wrong with a command is told, and the connection stays."""
@@ -237,7 +236,10 @@ class Session:
     async def _write(self, ask: Ask) -> None:
         """A row, from its first unit to its end."""
         assert self._served is not None
-        answer = Answer(self._served, [ask], self.desk.limits.request_seconds, self.desk.metrics, units=True)
+        answer = Answer(
+            self._served, [ask], self.desk.limits.request_seconds, self.desk.metrics, units=True, ahead=self._credit,
+            on_failure=self._heard.set,
+        )  # fmt: skip
         try:
             with self.desk.answering():
                 await answer.begin()
@@ -245,7 +247,7 @@ class Session:
                 async with aclosing(answer.pieces()) as pieces:  # type: ignore[type-var]
                     async for piece in pieces:
                         written = len(ask.writing.tokens)
-                        await self._unit(piece)
+                        await self._unit(piece, answer)
                         self._kept, self._told = written, self._told + piece.text
                         reason = piece.finish or reason
                 await self._ended(reason, ask)
@@ -262,13 +264,16 @@ class Session:
         finally:
             answer.end()
 
-    async def _unit(self, piece: Piece) -> None:
-        """Send a unit, as soon as the client has taken enough of those before it."""
+    async def _unit(self, piece: Piece, answer: Answer) -> None:
+        """Send a unit, as soon as the client has taken enough of those before it. Raises what ends the row first."""
         unit = piece.unit
         if unit is None:
             return
-        async with asyncio.timeout(self.desk.limits.request_seconds), self._heard:
-            await self._heard.wait_for(lambda: self._sent - self._taken < self._credit)
+        async with asyncio.timeout_at(answer.until):
+            while self._sent - self._taken >= self._credit:
+                answer.check()
+                self._heard.clear()
+                await self._heard.wait()
         ids = [-1 if token["id"] is None else token["id"] for token in unit["tokens"]]
         about = {name: unit[name] for name in ("index", "start", "clean", "level", "forwards")}
         header = {"type": "unit", "number": self._sent, **about, "media": "text", "dtype": "int32", "shape": [len(ids)]}
