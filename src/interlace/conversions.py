@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .checkpoints import Checkpoint, expressible, families, load, save
+from .checkpoints import Checkpoint, expressible, families, inexpressible, load, save
 from .checkpoints.format import skeleton
 from .errors import SettingError
 from .model import naming, system_of
@@ -100,9 +100,10 @@ def _able(checkpoint: Checkpoint, to: str) -> Transformer:
     """The network, if the format can express it."""
     if to not in families():
         raise SettingError(f"unknown format {to!r}; known: {', '.join(families())}")
-    if not expressible(checkpoint, to):
+    differ = inexpressible(checkpoint, to)
+    if differ:
         able = ", ".join(name for name in families() if expressible(checkpoint, name))
-        raise SettingError(f"the format {to} cannot express this network; those that can: {able}")
+        raise SettingError(f"the format {to} cannot express {', '.join(differ)}; formats that can: {able}")
     return checkpoint.network
 
 

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from interlace.attention.positions import Rope, RopeScaling
-from interlace.checkpoints import Checkpoint, expressible, families, load, save, summary
+from interlace.checkpoints import Checkpoint, expressible, families, inexpressible, load, save, summary
 from interlace.errors import CheckpointError
 from interlace.nn.config import TransformerConfig
 from interlace.nn.transformer import Transformer
 
-from .conftest import EXPERTS, NETWORKS, SMALL, checkpoint, network, same_weights, tokenizer
+from .conftest import EXPERTS, MASKED, NETWORKS, SMALL, checkpoint, network, same_weights, tokenizer
 
 
 def test_every_family_is_found_and_tried_here() -> None:
@@ -94,15 +94,99 @@ def test_published_names_of_sdar(tmp_path: Path) -> None:
         "torch_dtype": "float32",
     }
     assert expected.items() <= config.items()
-    assert config["auto_map"]["AutoConfig"] == "configuration_sdar.SDARConfig"
-    assert config["auto_map"]["AutoModelForCausalLM"] == "modeling_sdar.SDARForCausalLM"
+    assert config["auto_map"] == {"AutoConfig": "configuration_sdar.SDARConfig"}
 
     save(replace(checkpoint("qwen3_moe"), family="sdar", mask_token_id=1), tmp_path / "moe")
     config = json.loads((tmp_path / "moe" / "config.json").read_text())
     assert (config["model_type"], config["architectures"]) == ("sdar_moe", ["SDARMoeForCausalLM"])
-    assert config["auto_map"]["AutoModelForCausalLM"] == "modeling_sdar_moe.SDARMoeForCausalLM"
+    assert config["auto_map"] == {"AutoConfig": "configuration_sdar_moe.SDARMoeConfig"}
     assert config["block_size"] == 4
     assert "model.layers.0.mlp.experts.2.gate_proj.weight" in load_file(tmp_path / "moe" / "model.safetensors")
+
+
+def test_what_the_tokenizer_of_sdar_says(tmp_path: Path, edit: Callable[..., None]) -> None:
+    """Published folders name the mask token (transformers does not know it by its spelling) and two stop tokens."""
+    plain = save(checkpoint("qwen3", tokenizer=tokenizer(), stop_token_ids=(3, 0), pad_token_id=0), tmp_path / "plain")
+    edit(plain / "tokenizer_config.json", mask_token=None, chat_template="{{ messages }}")
+    found = load(plain)
+    assert found.mask_token_id == 1  # by its spelling
+    sdar = save(replace(found, family="sdar"), tmp_path / "sdar")
+    said = json.loads((sdar / "tokenizer_config.json").read_text())
+    assert said["mask_token"] == "<|MASK|>" and said["chat_template"] == "{{ messages }}"
+    assert json.loads((sdar / "special_tokens_map.json").read_text())["mask_token"] == "<|MASK|>"
+    assert json.loads((sdar / "generation_config.json").read_text()) == {"eos_token_id": [3, 0], "pad_token_id": 0}
+    ours = save(replace(found, family="interlace", block_size=4), tmp_path / "ours")  # adapted, in no masked format
+    assert json.loads((ours / "tokenizer_config.json").read_text())["mask_token"] == "<|MASK|>"
+    kept = save(found, tmp_path / "kept")  # no masked model: what the files say on purpose stays
+    assert "mask_token" not in json.loads((kept / "tokenizer_config.json").read_text())
+
+
+def test_transformers_opens_every_masked_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines begin with AutoConfig, and ``transformers`` copies the class into its cache: one of the test's own."""
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    named = {"tokenizer": tokenizer(), "stop_token_ids": (3, 0), "pad_token_id": 0}
+    made = {family: checkpoint(family, **named) for family in MASKED}
+    made["sdar_moe"] = replace(checkpoint("qwen3_moe", **named), family="sdar", block_size=8, mask_token_id=1)
+    made["yarn"] = replace(checkpoint("qwen3", **named), family="sdar", block_size=16, mask_token_id=1)
+    classes = {
+        "sdar": ("SDARConfig", "Qwen3Config"),
+        "sdar_moe": ("SDARMoeConfig", "Qwen3MoeConfig"),
+        "yarn": ("SDARConfig", "Qwen3Config"),
+        "fast_dllm_v2": ("Fast_dLLM_QwenConfig", "Qwen2Config"),
+        "wedlm": ("WeDLMConfig", "Qwen3Config"),
+        "dream": ("DreamConfig", "Qwen2Config"),
+        "llada": ("LLaDAConfig", "PretrainedConfig"),
+    }
+    for name, one in made.items():
+        folder, shape = save(one, tmp_path / name), one.config
+        written = json.loads((folder / "config.json").read_text())
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
+        assert type(config).__name__ == classes[name][0]
+        assert isinstance(config, getattr(transformers, classes[name][1]))
+        assert (config.hidden_size, config.intermediate_size) == (shape.hidden_size, shape.intermediate_size)
+        assert (config.num_hidden_layers, config.num_attention_heads) == (shape.num_layers, shape.num_heads)
+        assert (config.num_key_value_heads, config.vocab_size) == (shape.num_kv_heads, shape.vocab_size)
+        assert config.max_position_embeddings == shape.max_positions
+        assert (config.rope_theta, config.rms_norm_eps) == (shape.rope.bases[0], shape.norm_eps)
+        for field in ("model_type", "architectures", "mask_token_id", "block_size", "bd_size", "head_dim", "qk_norm"):
+            assert getattr(config, field, None) == written.get(field)
+        if name == "yarn":
+            assert written["rope_scaling"].items() <= config.rope_scaling.items()
+        again = type(config).from_dict(config.to_dict())
+        assert (again.rope_theta, again.mask_token_id) == (config.rope_theta, config.mask_token_id)
+        opened = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+        assert (opened.mask_token_id, opened.eos_token_id, opened.pad_token_id) == (config.mask_token_id, 3, 0)
+        generation = transformers.GenerationConfig.from_pretrained(folder)
+        assert (generation.eos_token_id, generation.pad_token_id) == ([3, 0], 0)
+
+
+def test_the_class_of_a_config_is_never_read_and_goes_with_its_format(tmp_path: Path) -> None:
+    folder = save(checkpoint("sdar"), tmp_path / "saved")
+    (folder / "configuration_sdar.py").write_text("raise SystemExit")
+    (folder / "modeling_sdar.py").write_text("raise SystemExit")
+    again = load(folder)
+    save(again, folder)
+    assert "class SDARConfig(Qwen3Config)" in (folder / "configuration_sdar.py").read_text()
+    save(replace(again, family="qwen3"), folder)
+    assert [file.name for file in folder.glob("*.py")] == ["modeling_sdar.py"]  # not ours
+    assert "auto_map" not in json.loads((folder / "config.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("size", "mask", "said"),
+    [
+        (4, 151669, []),
+        (8, 151669, ["blocks of 8 (SGLang: 4)"]),
+        (4, 1, ["mask token 1 (SGLang, LMDeploy: 151669)"]),
+        (8, 1, ["blocks of 8 (SGLang: 4) and mask token 1 (SGLang, LMDeploy: 151669)"]),
+    ],
+)
+def test_what_engines_do_not_read_is_said(size: int, mask: int, said: list[str]) -> None:
+    lines = families()["sdar"].remarks(checkpoint("sdar", block_size=size, mask_token_id=mask))
+    assert [line.split(": versions")[0] for line in lines] == said
 
 
 def test_published_names_of_fast_dllm_v2(tmp_path: Path, edit: Callable[..., None]) -> None:
@@ -116,8 +200,7 @@ def test_published_names_of_fast_dllm_v2(tmp_path: Path, edit: Callable[..., Non
         "tie_word_embeddings": False,
     }
     assert expected.items() <= config.items() and "block_size" not in config
-    assert config["auto_map"]["AutoConfig"] == "configuration.Fast_dLLM_QwenConfig"
-    assert config["auto_map"]["AutoModelForCausalLM"] == "modeling.Fast_dLLM_QwenForCausalLM"
+    assert config["auto_map"] == {"AutoConfig": "configuration.Fast_dLLM_QwenConfig"}
     stored = load_file(folder / "model.safetensors")
     attention = {name.split("self_attn.")[1] for name in stored if "layers.1.self_attn" in name}
     assert attention == {f"{x}_proj.{kind}" for x in "qkv" for kind in ("weight", "bias")} | {"o_proj.weight"}
@@ -138,7 +221,7 @@ def test_published_names_of_wedlm(shape: dict[str, Any], tmp_path: Path) -> None
         "layer_types": ["full_attention"] * 3,
     }
     assert expected.items() <= config.items() and "block_size" not in config
-    assert config["auto_map"]["AutoModelForCausalLM"] == "modeling_wedlm.WeDLMForCausalLM"
+    assert config["auto_map"] == {"AutoConfig": "configuration_wedlm.WeDLMConfig"}
     names = {name.split("self_attn.")[1] for name in load_file(folder / "model.safetensors") if "layers.1.self" in name}
     assert ("q_norm.weight" in names) == shape["qk_norm"] and ("q_proj.bias" in names) != shape["qk_norm"]
     assert same_weights(load(folder).network, made.network)
@@ -195,6 +278,9 @@ def test_what_a_format_can_express() -> None:
     assert expressible(made, "sdar") and expressible(made, "interlace")
     assert not expressible(made, "fast_dllm_v2") and not expressible(made, "qwen2")
     assert expressible(checkpoint("qwen3_moe"), "sdar")
+    differ = inexpressible(checkpoint("qwen2"), "sdar")
+    assert differ == ["out_bias=False (it would be True)", "qk_norm=False (it would be True)"]
+    assert inexpressible(made, "sdar") == []
 
 
 @pytest.mark.parametrize(("name", "size"), [("SDAR-4B-Chat", 4), ("SDAR-4B-Chat-b16", 16), ("x-b8-hf", 8), ("-b8x", 4)])

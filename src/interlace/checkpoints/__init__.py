@@ -4,6 +4,8 @@
 >>> save(checkpoint, "adapted", dtype="bfloat16")       # doctest: +SKIP
 """
 
-from .format import Checkpoint, Family, Piece, Summary, expressible, families, load, save, summary
+from .config_class import ConfigClass
+from .format import Checkpoint, Family, Piece, Summary, expressible, families, inexpressible, load, save, summary
 
-__all__ = ["Checkpoint", "Family", "Piece", "Summary", "expressible", "families", "load", "save", "summary"]
+__all__ = ["Checkpoint", "ConfigClass", "Family", "Piece", "Summary", "expressible", "families", "inexpressible",
+           "load", "save", "summary"]  # fmt: skip

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..nn.config import TransformerConfig
+from .config_class import ConfigClass
 from .naming import LlamaLike
 
 if TYPE_CHECKING:
@@ -23,14 +24,9 @@ class FastDLLM(LlamaLike):
         return 32
 
     def write_config(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        classes = {
-            "AutoConfig": "configuration.Fast_dLLM_QwenConfig",
-            "AutoModel": "modeling.Fast_dLLM_QwenForCausalLM",
-            "AutoModelForCausalLM": "modeling.Fast_dLLM_QwenForCausalLM",
-        }
         layers = ["full_attention"] * checkpoint.config.num_layers
         size = checkpoint.block_size or 32
-        return {**super().write_config(checkpoint), "auto_map": classes, "layer_types": layers, "bd_size": size}
+        return {**super().write_config(checkpoint), "layer_types": layers, "bd_size": size}
 
 
 FAMILY = FastDLLM(
@@ -41,4 +37,9 @@ FAMILY = FastDLLM(
     masked=True,
     block_field="bd_size",
     free_mask=151665,
+    config_classes={
+        "Fast_dLLM_Qwen": ConfigClass(
+            "configuration", "Fast_dLLM_QwenConfig", "Qwen2Config", {"bd_size": 32, "mask_token_id": 151665}
+        )
+    },
 )

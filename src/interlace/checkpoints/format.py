@@ -26,13 +26,15 @@ from ..errors import CheckpointError, InterlaceError, SettingError
 from ..nn.config import TransformerConfig
 from ..nn.transformer import Transformer
 from . import tokens, weights
+from .config_class import ConfigClass
 from .directory import left_behind, replacing
 from .fields import Fields, read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Checkpoint", "Family", "Piece", "Summary", "expressible", "families", "load", "save", "skeleton", "summary"]
+__all__ = ["Checkpoint", "Family", "Piece", "Summary", "expressible", "families", "inexpressible", "load", "save",
+           "skeleton", "summary"]  # fmt: skip
 
 # Tensors that old exports carry and that follow from the config.
 _HARMLESS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias)$")
@@ -93,7 +95,8 @@ class Family(Protocol):
 
     name: what a user calls it. model_types: the values of ``model_type`` in config.json that it reads.
     masked: it generates by filling masks, so a mask token must be known; free_mask: its id where no file says.
-    block_field: what config.json calls the block size.
+    block_field: what config.json calls the block size. config_classes: by ``model_type``, the class that
+    ``transformers`` opens config.json by, where it has none of its own.
     """
 
     @property
@@ -111,6 +114,9 @@ class Family(Protocol):
     @property
     def free_mask(self) -> int | None: ...
 
+    @property
+    def config_classes(self) -> Mapping[str, ConfigClass]: ...
+
     def read_config(self, fields: Fields) -> TransformerConfig:
         """Take out of ``fields`` all that is understood; ``CheckpointError`` for what our network cannot do."""
 
@@ -125,6 +131,9 @@ class Family(Protocol):
 
     def default_block_size(self, config: TransformerConfig, name: str) -> int | None:
         """The block size where config.json names none; ``name`` is that of the folder or repository."""
+
+    def remarks(self, checkpoint: Checkpoint) -> list[str]:
+        """What one must know who opens the written folder elsewhere, a line each."""
 
 
 @functools.cache
@@ -529,6 +538,10 @@ def save(
     parameters = dict(checkpoint.network.named_parameters())
     stored_as = weights.to_dtype(dtype or next(iter(parameters.values())).dtype)
     text = contents(checkpoint, stored_as)
+    model_type = json.loads(text["config.json"])["model_type"]
+    if model_type in family.config_classes:
+        opened_by = family.config_classes[model_type]
+        text[opened_by.file] = opened_by.source(model_type)
     tensors = [(piece.published, parameters[piece.ours][piece.index]) for piece in family.pieces(config)]
     size = sum(tensor.numel() for _, tensor in tensors) * stored_as.itemsize + sum(map(len, text.values()))
     with replacing(target, size, ours) as work:
@@ -541,6 +554,7 @@ def save(
 def ours(name: str) -> bool:
     """Whether a file of that name is part of a checkpoint."""
     known = {"config.json", "generation_config.json", weights.SINGLE, weights.INDEX, *tokens.FILES, *ADAPTER}
+    known |= {made.file for family in families().values() for made in family.config_classes.values()}
     return name in known or re.fullmatch(r"model-\d+-of-\d+\.safetensors", name) is not None
 
 
@@ -548,7 +562,14 @@ def contents(checkpoint: Checkpoint, stored_as: torch.dtype) -> dict[str, bytes]
     """Every file but the weights."""
     extra, stop, family = checkpoint.extra, checkpoint.stop_token_ids, families()[checkpoint.family]
     written = family.write_config(checkpoint)
-    _check_expressible(checkpoint.config, family, written)
+    differ = _differences(checkpoint.config, family, written)
+    if differ:
+        raise CheckpointError(
+            f"the {family.name} format cannot express {', '.join(differ)}; set family to one that can: 'interlace' "
+            "takes every network"
+        )
+    if written["model_type"] in family.config_classes:
+        written["auto_map"] = family.config_classes[written["model_type"]].auto_map
     eos: Any = list(stop) if len(stop) > 1 else next(iter(stop), None)
     generation = {**extra.get("generation_config", {})}
     before = extra.get("config", {}).get("eos_token_id")
@@ -572,6 +593,7 @@ def contents(checkpoint: Checkpoint, stored_as: torch.dtype) -> dict[str, bytes]
             "mask_token": checkpoint.mask_token_id,
         },
         checkpoint.config.max_positions,
+        masked=family.masked or checkpoint.block_size is not None,
     )
     text["config.json"] = _json(config)
     if generation:
@@ -589,35 +611,35 @@ def expressible(checkpoint: Checkpoint, family: str) -> bool:
     >>> expressible(Checkpoint(Transformer(TransformerConfig(vocab_size=32, qk_norm=True))), "qwen2")
     False
     """
+    return not inexpressible(checkpoint, family)
+
+
+def inexpressible(checkpoint: Checkpoint, family: str) -> list[str]:
+    """What of the network the format of that name cannot express, a field of its config each.
+
+    >>> inexpressible(Checkpoint(Transformer(TransformerConfig(vocab_size=32, qk_norm=True))), "qwen2")
+    ['qkv_bias=False (it would be True)', 'qk_norm=True (it would be False)']
+    """
     found = families()[family]
-    try:
-        _check_expressible(checkpoint.config, found, found.write_config(checkpoint))
-    except CheckpointError:
-        return False
-    return True
+    return _differences(checkpoint.config, found, found.write_config(checkpoint))
 
 
-def _check_expressible(config: TransformerConfig, family: Family, written: dict[str, Any]) -> None:
+def _differences(config: TransformerConfig, family: Family, written: dict[str, Any]) -> list[str]:
     """A format expresses a network if what it writes reads back as the same network."""
     try:
         back = family.read_config(Fields(json.loads(json.dumps(written)), "config.json"))
     except InterlaceError as error:
-        raise CheckpointError(f"the {family.name} format cannot express this network ({error})") from None
-    if not _same_rope(config.rope, back.rope, config.head_dim):
-        raise CheckpointError(_inexpressible(family, "rope", config.rope))
+        return [f"this network ({error})"]
+    differ = []
     for one in fields(TransformerConfig):
         ours, theirs = getattr(config, one.name), getattr(back, one.name)
         if one.name == "moe" and ours is not None:
             ours = replace(ours, dense_layers=tuple(sorted(set(ours.dense_layers))))
-        if one.name != "rope" and ours != theirs:
-            raise CheckpointError(_inexpressible(family, one.name, ours))
-
-
-def _inexpressible(family: Family, name: str, value: object) -> str:
-    return (
-        f"the {family.name} format cannot express {name}={value!r}; set family to one that can: 'interlace' "
-        "takes every network"
-    )
+        same = _same_rope(ours, theirs, config.head_dim) if one.name == "rope" else ours == theirs
+        if not same:
+            instead = f" (it would be {theirs})" if isinstance(theirs, int | float) else ""
+            differ.append(f"{one.name}={ours!r}{instead}")
+    return differ
 
 
 def _same_rope(a: Rope, b: Rope, head_dim: int) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..attention.positions import Rope, RopeScaling
 from ..errors import CheckpointError
 from ..nn.config import MoE, TransformerConfig
+from .config_class import ConfigClass
 from .fields import REQUIRED, Fields
 from .format import Piece, skeleton
 
@@ -64,6 +65,7 @@ class Interlace:
     masked: bool = False
     block_field: str = "block_size"
     free_mask: int | None = None
+    config_classes: Mapping[str, ConfigClass] = dataclasses.field(default_factory=dict)
 
     def read_config(self, fields: Fields) -> TransformerConfig:
         values = Fields(fields.take("transformer", dict), f"{fields.origin}, transformer")
@@ -91,6 +93,9 @@ class Interlace:
 
     def default_block_size(self, config: TransformerConfig, name: str) -> int | None:
         return None
+
+    def remarks(self, checkpoint: Checkpoint) -> list[str]:
+        return []
 
 
 FAMILY = Interlace()

@@ -15,12 +15,13 @@ model.transformer.ff_out.weight                      output.weight (absent when 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..attention.positions import Rope
 from ..errors import CheckpointError
 from ..nn.config import TransformerConfig
+from .config_class import ConfigClass
 from .fields import Fields
 from .format import Piece
 from .naming import query_key_value
@@ -34,6 +35,22 @@ _FIXED: dict[str, Any] = {
     "include_bias": False, "attention_layer_norm": False, "scale_logits": False,
     "input_emb_norm": False, "block_group_size": 1,
 }  # fmt: skip
+_CONFIG = ConfigClass(
+    "configuration_llada",
+    "LLaDAConfig",
+    "PretrainedConfig",
+    {
+        "attribute_map": {
+            "hidden_size": "d_model",
+            "intermediate_size": "mlp_hidden_size",
+            "num_hidden_layers": "n_layers",
+            "num_attention_heads": "n_heads",
+            "num_key_value_heads": "n_kv_heads",
+            "max_position_embeddings": "max_sequence_length",
+        },
+        "mask_token_id": 126336,
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,7 @@ class LLaDA:
     masked: bool = True
     block_field: str = "block_size"
     free_mask: int | None = 126336
+    config_classes: Mapping[str, ConfigClass] = field(default_factory=lambda: {"llada": _CONFIG})
 
     def read_config(self, fields: Fields) -> TransformerConfig:
         for name, value in _FIXED.items():
@@ -84,11 +102,6 @@ class LLaDA:
         return {
             "architectures": ["LLaDAModelLM"],
             "model_type": "llada",
-            "auto_map": {
-                "AutoConfig": "configuration_llada.LLaDAConfig",
-                "AutoModel": "modeling_llada.LLaDAModelLM",
-                "AutoModelForCausalLM": "modeling_llada.LLaDAModelLM",
-            },
             **_FIXED,
             "d_model": config.hidden_size,
             "n_heads": config.num_heads,
@@ -126,6 +139,9 @@ class LLaDA:
 
     def default_block_size(self, config: TransformerConfig, name: str) -> int | None:
         return None
+
+    def remarks(self, checkpoint: Checkpoint) -> list[str]:
+        return []
 
 
 FAMILY = LLaDA()

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ..attention.positions import Rope, RopeScaling
 from ..errors import CheckpointError
 from ..nn.config import MoE, TransformerConfig
+from .config_class import ConfigClass
 from .fields import Fields
 from .format import Piece
 
@@ -47,6 +48,7 @@ class LlamaLike:
         windows: it has the fields of sliding windows, which must be off.
         masked: it needs a mask token; free_mask: the id that it has where nothing names one.
         block_field: the name of the block size in config.json.
+        config_classes: {model_type: class} by which ``transformers`` opens it, where it has none of its own.
     """
 
     name: str
@@ -61,6 +63,7 @@ class LlamaLike:
     masked: bool = False
     block_field: str = "block_size"
     free_mask: int | None = None
+    config_classes: Mapping[str, ConfigClass] = field(default_factory=dict)
 
     @property
     def model_types(self) -> Collection[str]:
@@ -68,6 +71,9 @@ class LlamaLike:
 
     def default_block_size(self, config: TransformerConfig, name: str) -> int | None:
         return None
+
+    def remarks(self, checkpoint: Checkpoint) -> list[str]:
+        return []
 
     def aliases(self, config: TransformerConfig) -> Mapping[str, str]:
         return {"lm_head.weight": "model.embed_tokens.weight"} if config.tied else {}

@@ -83,7 +83,11 @@ def find_mask(files: Mapping[str, bytes], tokenizer: Tokenizer | None) -> int | 
 
 
 def files_to_write(
-    tokenizer: Tokenizer | None, files: Mapping[str, bytes], named: Mapping[str, int | None], max_length: int
+    tokenizer: Tokenizer | None,
+    files: Mapping[str, bytes],
+    named: Mapping[str, int | None],
+    max_length: int,
+    masked: bool = False,
 ) -> dict[str, bytes]:
     """The tokenizer files of a checkpoint: ``files`` unchanged while they still describe ``tokenizer``.
 
@@ -92,6 +96,7 @@ def files_to_write(
         files: as ``read_files`` gave them; empty for a tokenizer that was made here.
         named: token ids by role: ``eos_token``, ``pad_token``, ``bos_token``, ``mask_token``.
         max_length: the longest sequence that the network takes.
+        masked: the mask token must be named, even where its spelling tells it: ``transformers`` goes by the name alone.
     """
     if tokenizer is None:
         return dict(files)
@@ -119,9 +124,9 @@ def files_to_write(
             "model_max_length": max_length,
             "clean_up_tokenization_spaces": False,
         }
-    else:  # a published file says on purpose which roles it fills; only a mask token that is not found is added
+    else:  # a published file says on purpose which roles it fills; only a mask token that is needed is added
         mask = named.get("mask_token")
-        named = {} if mask == find_mask(out, tokenizer) else {"mask_token": mask}
+        named = {"mask_token": mask} if masked or mask != find_mask(out, tokenizer) else {}
     for role, number in named.items():
         text = None if number is None else tokenizer.id_to_token(number)
         if text is not None and content(config.get(role)) != text:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..nn.config import TransformerConfig
+from .config_class import ConfigClass
 from .fields import Fields
 from .naming import LlamaLike
 
@@ -26,14 +27,9 @@ class WeDLM(LlamaLike):
         return replace(super().read_config(fields), qk_norm=norm)
 
     def write_config(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        classes = {
-            "AutoConfig": "configuration_wedlm.WeDLMConfig",
-            "AutoModel": "modeling_wedlm.WeDLMModel",
-            "AutoModelForCausalLM": "modeling_wedlm.WeDLMForCausalLM",
-        }
         layers = ["full_attention"] * checkpoint.config.num_layers
         norm = checkpoint.config.qk_norm
-        return {**super().write_config(checkpoint), "auto_map": classes, "layer_types": layers, "qk_norm": norm}
+        return {**super().write_config(checkpoint), "layer_types": layers, "qk_norm": norm}
 
 
 FAMILY = WeDLM(
@@ -43,4 +39,9 @@ FAMILY = WeDLM(
     head_dim=128,
     masked=True,
     free_mask=151665,
+    config_classes={
+        "wedlm": ConfigClass(
+            "configuration_wedlm", "WeDLMConfig", "Qwen3Config", {"qk_norm": False, "mask_token_id": 151665}
+        )
+    },
 )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .command import Setting, command, leader
+from .console import say
 from .runs import adapters, announce, finished, learning, resumable
 from .settings import DATA, LORA, MODEL, SET, TRAINING, assignments
 
@@ -94,6 +95,7 @@ def _announce(
     base: str, model: Model, rows: Rows, training: TrainSettings, data: DataSettings, adapters: Lora | None
 ) -> None:
     """What starts, what it becomes, and on how much text."""
+    from ..checkpoints import families
     from ..training.text import describe
 
     made, mask, text = model.checkpoint, model.checkpoint.mask_token_id, describe(rows)
@@ -104,6 +106,20 @@ def _announce(
         "system": f"{model.system.title}, {model.system.paper}",
         "block_size": " after ".join(map(str, stages[::-1])),
         "mask token": f"{model.tokenizer.id_to_token(mask)}, id {mask}",
+        "format": _format(model),
         "rows": f"{text['rows']:,} per epoch, {text['fill']:.0%} text",
     }
     announce(about, training, data.data, data.length)
+    for remark in families()[made.family].remarks(made):
+        say(remark)
+
+
+def _format(model: Model) -> str:
+    """The format that is written, and why it is our own where the system has a published one."""
+    from ..checkpoints import inexpressible
+
+    family, system = model.checkpoint.family, model.system
+    first = next((name for name in (system.format, *system.written_as) if name is not None), family)
+    if family != "interlace" or first == family:
+        return family
+    return f"interlace, our own: {first} cannot express {', '.join(inexpressible(model.checkpoint, first))}"

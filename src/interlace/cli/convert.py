@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     Setting(
         "to",
         str,
-        "format to write: llama, qwen2, qwen3, qwen3_moe, sdar, fast_dllm_v2, wedlm, interlace",
+        # those of checkpoints.families(), as a test sees to: to ask it would import torch for every --help
+        "format to write: dream, fast_dllm_v2, interlace, llada, llama, qwen2, qwen3, qwen3_moe, sdar, wedlm",
         required=True,
     ),
     Setting("out", str, "folder to write; not needed for a dry run"),
@@ -53,10 +54,10 @@ def convert(
     """
     from dataclasses import asdict
 
-    from ..checkpoints import summary
+    from ..checkpoints import families, load, summary
     from ..conversions import convert as run
     from ..conversions import mapping
-    from ..model import locate
+    from ..model import locate, system_of
 
     if not dry_run and out is None:
         raise SettingError("nothing says where to write; pass --out DIR, or --dry-run")
@@ -65,7 +66,7 @@ def convert(
     rows = mapping(before, to)
     if not dry_run:
         assert out is not None
-        run(folder, out, to, block_size, mask_token_id, dtype)
+        made = run(folder, out, to, block_size, mask_token_id, dtype)
     if json:
         written = None if dry_run else out
         print_json({"from": before.family, "to": to, "out": written, "mapping": [asdict(row) for row in rows]})
@@ -73,6 +74,12 @@ def convert(
         table([before.family, to, "shape"], _lines(rows), f"{path}: {before.family} to {to}, {len(rows)} parameters")
     else:
         say(f"{out} holds {path} in the format {to}")
+    if dry_run:
+        return
+    for remark in families()[to].remarks(made):
+        say(remark)
+    if families()[to].masked and system_of(load(folder, device="meta"))[0].name == "ar":
+        say(f"its weights are autoregressive still: interlace adapt --model {path} makes a diffusion model of them")
 
 
 def _lines(rows: list[Renamed]) -> list[list[Any]]:

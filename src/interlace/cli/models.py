@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
 from .command import Setting
+from .console import say
 from .settings import SET, assignments
 
 if TYPE_CHECKING:
@@ -45,7 +46,19 @@ def open_text_model(
             f"{model} is a model of the system {found.system.name}, which does not generate text; sample from it by "
             f"interlace sample --model {model}"
         )
+    if system is not None and not _adapted(found):
+        say(
+            f"{model} is an autoregressive model ({found.checkpoint.family}) that was never adapted: as {system} it "
+            f"writes nonsense; interlace adapt --system {system} --model {model} makes it one"
+        )
     return _changed(found, decoding)
+
+
+def _adapted(model: Model) -> bool:
+    """Whether its system is autoregressive, or its format or config.json says that its weights know masks."""
+    from ..model import system_of
+
+    return model.system.name == "ar" or system_of(model.checkpoint)[0].name != "ar"
 
 
 def open_clip_model(model: str, dtype: str | None, device: str | None, decoding: Mapping[str, Any]) -> Model:
