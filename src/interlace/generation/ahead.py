@@ -39,8 +39,8 @@ class WalkAhead(Walk):
         # a draft that turned out right was fed as what it is
         self._commit(chosen, [self.alive[r].first for r in chosen])
 
-    def _turn(self, row: Row, unit: int) -> int:
-        return 0  # a draft and its verification draw the same
+    def _turns(self, row: Row, first: int, count: int) -> list[int]:
+        return [0] * count  # a draft and its verification draw the same
 
     def _levels(self, rows: Sequence[Row]) -> Tensor:
         return torch.zeros_like(super()._levels(rows))  # a draft is shown as what it may turn out to be

@@ -90,12 +90,14 @@ def collect(
         if len(prompt):
             row[: len(prompt)] = prompt.to(row.dtype)
         end = len(prompt) if more else len(row)
-        for event in found:
-            stretch = slice(event.start, event.start + len(event.content))
-            row[stretch] = event.content.cpu()
-            end = max(end, stretch.stop)
-            if details and event.log_prob is not None and event.order is not None:
-                log_prob[stretch], order[stretch] = event.log_prob.cpu(), event.order.cpu()
+        if found:  # units may be single tokens: all of them at once
+            cells = [range(event.start, event.start + len(event.content)) for event in found]
+            places = torch.tensor([place for one in cells for place in one], dtype=torch.long)
+            end = max(end, *(one.stop for one in cells))
+            row[places] = torch.cat([event.content for event in found]).cpu()
+            if details:
+                log_prob[places] = torch.cat([event.log_prob for event in found if event.log_prob is not None]).cpu()
+                order[places] = torch.cat([event.order for event in found if event.order is not None]).cpu()
         fresh = row[len(prompt) : end]
         stopped = False
         if stop and fresh.dim() == 1:
