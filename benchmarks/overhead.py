@@ -234,7 +234,8 @@ def main() -> None:
         print(f"prompts   wedlm: token slots per step {said}")
     report["rollouts"] = {}
     for name in () if options.only_decode else options.systems:
-        changes, clock.rounds = SETTINGS.get(options.shape, {}).get(name, {}), 3 if options.shape != "rl" else options.rounds
+        changes = SETTINGS.get(options.shape, {}).get(name, {})
+        clock.rounds = options.rounds if options.shape == "rl" else 3
         found = rollouts(network, name, prompt, options.length // 2, options.rows, clock, **changes)
         report["rollouts"][name] = found
         print(

@@ -49,7 +49,7 @@ def test_a_row_draws_by_its_seed_not_by_its_place() -> None:
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (15,), (16,), (37,), (4, 5), (0,)])
 def test_a_unit_is_filled_as_a_tensor_of_its_own_would_be(shape: tuple[int, ...]) -> None:
-    """The numbers of a generator whose seed is the digest of (seed, unit, step, kind), whatever else is drawn beside."""
+    """The numbers of a generator whose seed is the digest of (seed, unit, step, kind)."""
     draws = (torch.rand, torch.randn, partial(torch.randint, 99), torch.rand)
     points = [(0, 0, 0), (1, 5, -1), (0, 2**40, 3), (1, 5, 2)]
     for use, (kind, draw) in enumerate(zip(KINDS, draws, strict=True)):
@@ -59,7 +59,8 @@ def test_a_unit_is_filled_as_a_tensor_of_its_own_would_be(shape: tuple[int, ...]
             seed = int.from_bytes(hashlib.blake2b(point, digest_size=8).digest(), "little") >> 1
             expected.append(draw(shape, generator=torch.Generator().manual_seed(seed)))
         rows, units, steps = zip(*points, strict=True)
-        assert torch.equal(getattr(Noise((3, -11), vocabulary=99), kind)(rows, units, steps, shape), torch.stack(expected))
+        found = getattr(Noise((3, -11), vocabulary=99), kind)(rows, units, steps, shape)
+        assert torch.equal(found, torch.stack(expected))
 
 
 def test_a_seed_means_the_same_tomorrow() -> None:

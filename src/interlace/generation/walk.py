@@ -657,7 +657,13 @@ class Walk:
         return found
 
     def _draw(
-        self, points: list[tuple[int, int, int]], together: int, wanted: Tensor | None, kind: str, cells: int, *tail: int
+        self,
+        points: list[tuple[int, int, int]],
+        together: int,
+        wanted: Tensor | None,
+        kind: str,
+        cells: int,
+        *tail: int,
     ) -> Tensor:
         """Noise of units (row, unit, step), side by side where several are decided on together: [units / together,
         cells, ...]; 0 in units in which nothing is ``wanted`` [units / together, cells]."""
