@@ -59,9 +59,7 @@ class WalkAhead(Walk):
         return chosen, [hidden.shape[1]] * len(chosen)
 
     def ahead(self, chosen: list[int], spans: list[Span], label: Tensor | None) -> Feed:
-        feed, rows = self.feed(chosen, spans, label), [self.alive[r] for r in chosen]
-        for row in rows:
-            row.slots += self.extra
+        feed, rows = self.feed(chosen, spans, label, beside=self.extra), [self.alive[r] for r in chosen]
         masks = self.lookahead.tags(torch.tensor([row.first for row in rows], device=self.device))
         behind = torch.tensor([span.end for span in spans], device=self.device)[:, None]
         behind = behind + torch.arange(self.extra, device=self.device)

@@ -48,7 +48,8 @@ class Row:
     """One row on its way: where it is in the tables, its levels, and the unit before which it ends (a stop token).
 
     name: what its events call it. first: its first unit that is not clean; begun: whether that unit has had a move or,
-    where a token is predicted at the one before it, whether its first token is known.
+    where a token is predicted at the one before it, whether its first token is known. widest: how many tokens its first
+    forward was given, which reads the prompt, and the most that a later one was.
     """
 
     number: int
@@ -61,7 +62,15 @@ class Row:
     first: int = 0
     forwards: int = 0
     slots: int = 0
+    widest: tuple[int, int] = 0, 0
     begun: bool = True
+
+    def feed(self, count: int, forward: bool = True) -> None:
+        """A forward was given so many tokens of it; ``forward``: it counts as one of its own."""
+        first, later = self.widest
+        self.widest = (first, max(later, count)) if self.slots else (count, later)
+        self.forwards += forward and count > 0
+        self.slots += count
 
 
 @dataclass
@@ -554,13 +563,15 @@ class Walk:
         """What the forward of a step is given."""
         return self.feed(chosen, spans, label)
 
-    def feed(self, chosen: list[int], spans: list[Span], label: Tensor | None = None, counts: bool = True) -> Feed:
-        """A span of every one of some living rows; ``counts``: as a forward of theirs."""
+    def feed(
+        self, chosen: list[int], spans: list[Span], label: Tensor | None = None, counts: bool = True, beside: int = 0
+    ) -> Feed:
+        """A span of every one of some living rows; ``counts``: as a forward of theirs; ``beside``: tokens that it will
+        be given besides those of a row."""
         rows, size, device = [self.alive[r] for r in chosen], self.layout.size, self.device
         numbers = [row.number for row in rows]
         for row, span in zip(rows, spans, strict=True):
-            row.forwards += counts and span.end > span.start
-            row.slots += span.end - span.start
+            row.feed(span.end - span.start + beside, counts)
         n = max(span.end - span.start for span in spans)
         valid: Tensor | None = None
         order: Tensor | None = None
@@ -651,7 +662,7 @@ class Walk:
             found.append(
                 Event(
                     row.name, unit, start, content, level <= 0, level, row.forwards, last, row.slots, log_prob, order,
-                    likeliest,
+                    likeliest, row.widest,
                 )
             )  # fmt: skip
         return found
