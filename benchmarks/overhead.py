@@ -3,13 +3,15 @@
     python benchmarks/overhead.py                       # the bundled shape, all systems
     python benchmarks/overhead.py --systems sdar tidar --length 64 --threads 1
     python benchmarks/overhead.py --shape 100m --only-decode --rounds 3 --out benchmarks/results/overhead-100m.json
+    python benchmarks/overhead.py --shape rl --only-rollouts --systems llada eoser-ass-cjgrpo --prompt 3 --length 32
 
 decode    a generation of batch 1, over the time of its own forwards bare: the same tokens, positions, masks, memory
           and heads again, recorded beforehand, and no loop around them. Goal: 1.15 at most.
 prompts   token slots that a step of WeDLM is given, behind prompts of several lengths. Goal: the same for all, up to
           what the text makes of the window.
 rollouts  tokens per second of 8 rows in a batch at temperature 1, over those of one row after the other; beside it what
-          the bare forwards of both allow. Rows are half as long here. Goal: 4.
+          the bare forwards of both allow. Rows are half as long here. Goal: 4. The shape ``rl`` is the network that
+          the check of CJ-GRPO reinforces, with its answers of 16 tokens in 8 steps (--prompt 3 --length 32).
 
 The contestants take turns within a round, so that a busy moment meets both; a figure is the median of the rounds' own
 ratios. Prints ratios and writes them as JSON. On a machine that others use too, ``--threads 1 --clock cpu`` counts the
@@ -41,11 +43,15 @@ from interlace.systems import Parts, find, systems
 
 MASK, NEVER = 1, -2
 DECODE, ROLLOUTS = 1.15, 4.0
-SHAPES = {
+SHAPES: dict[str, dict[str, int]] = {
     "bundled": {},
     "100m": {
         "hidden_size": 768, "intermediate_size": 2048, "num_layers": 12, "num_heads": 12, "num_kv_heads": 4,
         "vocab_size": 32768,
+    },
+    "rl": {
+        "hidden_size": 64, "intermediate_size": 176, "num_layers": 3, "num_heads": 4, "num_kv_heads": 4,
+        "head_dim": 16, "vocab_size": 32, "max_positions": 64,
     },
 }  # fmt: skip
 
@@ -86,6 +92,15 @@ class Tape:
         for call, hidden in zip(self.calls, self.heads, strict=True):
             self.network(*call)
             self.network.head(hidden)
+
+
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "rl": {
+        "llada": {"block_size": 16, "steps": 8},
+        "eoser-ass-cjgrpo": {"block_size": 16, "steps": 8, "ass": False, "eos_ids": (2,)},
+    },
+}
+"""What rollouts of a shape change in the settings of a system."""
 
 
 def parts_of(name: str, **changes: Any) -> Parts:
@@ -153,9 +168,9 @@ def prompts(network: Transformer, lengths: list[int], length: int) -> dict[str, 
 
 
 def rollouts(
-    network: Transformer, name: str, prompt: list[int], length: int, rows: int, clock: Clock
+    network: Transformer, name: str, prompt: list[int], length: int, rows: int, clock: Clock, **changes: Any
 ) -> dict[str, Any]:
-    parts = parts_of(name, temperature=1.0)
+    parts = parts_of(name, temperature=1.0, **changes)
     seeds = list(range(rows))
 
     def alone(network: Any) -> None:
@@ -174,8 +189,8 @@ def rollouts(
     return {**speeds, "ratio": ratio, "bare ratio": bare}
 
 
-def numbers(count: int) -> list[int]:
-    return torch.randint(4, 2048, (count,), generator=torch.Generator().manual_seed(count)).tolist()
+def numbers(count: int, vocabulary: int = 2048) -> list[int]:
+    return torch.randint(4, vocabulary, (count,), generator=torch.Generator().manual_seed(count)).tolist()
 
 
 def main() -> None:
@@ -188,6 +203,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, nargs="*", default=[16, 64, 128, 256, 512])
     parser.add_argument("--shape", choices=list(SHAPES), default="bundled")
     parser.add_argument("--only-decode", action="store_true")
+    parser.add_argument("--only-rollouts", action="store_true")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
@@ -195,30 +211,32 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "overhead.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    shape = ShapeSettings(**SHAPES[options.shape])
-    network = Transformer(shape.config(shape.vocab_size)).initialise(torch.Generator().manual_seed(0), std=0.05)
+    config = replace(ShapeSettings().config(2048), **SHAPES[options.shape])
+    network = Transformer(config).initialise(torch.Generator().manual_seed(0), std=0.05)
     network.to(options.device).eval().requires_grad_(False)
     report: dict[str, Any] = {"machine": Machine.here().model_dump()}
     kept = ("shape", "prompt", "length", "rows", "rounds", "threads", "clock", "device")
     report |= {name: getattr(options, name) for name in kept}
-    prompt = numbers(options.prompt)
+    prompt = numbers(options.prompt, config.vocab_size)
     clock = Clock(time.process_time if options.clock == "cpu" else time.perf_counter, options.rounds)
 
     report["decode"] = {}
-    for name in options.systems:
+    for name in () if options.only_rollouts else options.systems:
         found = report["decode"][name] = decode(network, name, prompt, options.length, clock)
         print(
             f"decode    {name:<14} {found['forwards']:>4} forwards of {found['slots per forward']:>6.1f} tokens, "
             f"{found['ms per forward']:>6.2f} ms each, bare {found['bare ms per forward']:>6.2f}: "
             f"{found['ratio']:.2f} (goal {DECODE})"
         )
-    if "wedlm" in options.systems and not options.only_decode:
+    if "wedlm" in options.systems and not options.only_decode and not options.only_rollouts:
         report["prompts"] = prompts(network, options.prompts, options.length)
         said = ", ".join(f"{slots:.2f} behind {size}" for size, slots in report["prompts"].items())
         print(f"prompts   wedlm: token slots per step {said}")
     report["rollouts"] = {}
     for name in () if options.only_decode else options.systems:
-        found = rollouts(network, name, prompt, options.length // 2, options.rows, replace(clock, rounds=3))
+        changes = SETTINGS.get(options.shape, {}).get(name, {})
+        clock.rounds = options.rounds if options.shape == "rl" else 3
+        found = rollouts(network, name, prompt, options.length // 2, options.rows, clock, **changes)
         report["rollouts"][name] = found
         print(
             f"rollouts  {name:<14} {options.rows} at once {found['tokens per second']:>7,.0f} tokens/s, one at a time "

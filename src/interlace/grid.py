@@ -11,7 +11,6 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -146,6 +145,16 @@ def lifted(step: torch.Tensor, of: int, eps: float) -> torch.Tensor:
     return (1 - times[step + 1] / times[step]).where(step < of - 1, 1.0)
 
 
+_POINT = struct.Struct("<qqqq").pack
+_FILLS: dict[str, Callable[[torch.Tensor, torch.Generator, int], object]] = {
+    "uniform": lambda x, generator, _: x.uniform_(generator=generator),
+    "normal": lambda x, generator, _: x.normal_(generator=generator),
+    "token": lambda x, generator, vocabulary: x.random_(0, vocabulary, generator=generator),
+    "order": lambda x, generator, _: x.uniform_(generator=generator),
+}
+_USES = {kind: number for number, kind in enumerate(_FILLS)}
+
+
 @dataclass
 class Noise:
     """Random numbers indexed by (seed, unit, step), never by the order of calls.
@@ -165,28 +174,22 @@ class Noise:
     vocabulary: int = 0
     _generator: torch.Generator | None = field(default=None, repr=False)
 
-    def _at(self, row: int, unit: int, step: int, use: int) -> torch.Generator:
-        import torch
-
-        if self._generator is None:
-            self._generator = torch.Generator()
-        digest = hashlib.blake2b(struct.pack("<qqqq", self.seeds[row], unit, step, use), digest_size=8).digest()
-        return self._generator.manual_seed(int.from_bytes(digest, "little") >> 1)
-
     def _draw(
         self, kind: str, rows: Sequence[int], units: Sequence[int], steps: Sequence[int], shape: tuple[int, ...]
     ) -> torch.Tensor:
         import torch
 
-        kinds: dict[str, Callable[..., torch.Tensor]] = {
-            "uniform": torch.rand,
-            "normal": torch.randn,
-            "token": partial(torch.randint, self.vocabulary),
-            "order": torch.rand,
-        }
-        draw, use = kinds[kind], list(kinds).index(kind)
-        drawn = [draw(shape, generator=self._at(r, u, s, use)) for r, u, s in zip(rows, units, steps, strict=True)]
-        return torch.stack(drawn).to(self.device)
+        if self._generator is None:
+            self._generator = torch.Generator()
+        fill, use = _FILLS[kind], _USES[kind]
+        seed, generator, span = self._generator.manual_seed, self._generator, self.vocabulary
+        drawn = torch.empty((len(rows), *shape), dtype=torch.long if kind == "token" else torch.float32)
+        # filled in place: units may be single tokens, and then a tensor each would cost more than its number
+        for one, row, unit, step in zip(drawn.unbind(0), rows, units, steps, strict=True):
+            digest = hashlib.blake2b(_POINT(self.seeds[row], unit, step, use), digest_size=8).digest()
+            seed(int.from_bytes(digest, "little") >> 1)
+            fill(one, generator, span)
+        return drawn.to(self.device)
 
     def uniform(
         self, rows: Sequence[int], units: Sequence[int], steps: Sequence[int], shape: tuple[int, ...]

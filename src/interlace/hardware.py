@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-__all__ = ["fast_bfloat16", "free_memory"]
+__all__ = ["fast_bfloat16", "free_memory", "peak_memory"]
 
 
 def free_memory(device: str | torch.device) -> int:
@@ -23,6 +24,21 @@ def free_memory(device: str | torch.device) -> int:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def peak_memory(device: torch.device) -> Callable[[], int | None]:
+    """Starts to watch a device; when called: what was allocated on it at most since then, beyond what lay there.
+
+    In bytes; None of a device that does not say: a CPU.
+
+    >>> peak_memory(torch.device("cpu"))() is None
+    True
+    """
+    if device.type != "cuda":
+        return lambda: None
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    return lambda: int(torch.cuda.max_memory_allocated(device)) - before
 
 
 def fast_bfloat16(device: str | torch.device) -> bool:

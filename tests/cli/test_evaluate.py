@@ -12,6 +12,7 @@ from interlace.checkpoints import save
 from interlace.cli.measuring import questions
 from interlace.evaluation import likelihood
 from interlace.model import Model, load
+from interlace.report.comparison import memory
 from interlace.training.text import DataSettings, mixture
 
 from .conftest import checkpoint
@@ -72,8 +73,36 @@ def test_models_side_by_side(call: Any, base: str, twin: str, corpus: Path, tmp_
         rows[1]["points"][0]["slots_per_token"] > rows[0]["points"][0]["slots_per_token"] == pytest.approx(1, abs=0.2)
     )
     config = load(base).network.config
+    # autoregression is fed the token fixed last; TiDAR K + K^2, and never more of the row than it had drafts
+    (ar,), (drafted,) = (row["points"] for row in rows)
+    assert ar["largest_later_forward"] == 1 and ar["largest_first_forward"] > 1
+    assert drafted["largest_later_forward"] >= 4 + 4 * 4
+    assert drafted["largest_first_forward"] >= ar["largest_first_forward"] + 4 * 4 and ar["peak_bytes"] is None
+    assert "largest forward" in text and "peak MB" not in text
     assert rows[0]["cache_bytes_per_token"] == 2 * config.num_layers * config.num_kv_heads * config.head_dim * 4
     assert "--out frontier.png is no page" in call("compare", base, "--out", "frontier.png").stderr
+
+
+def test_a_memory_that_keeps_nothing_takes_nothing(call: Any, twin: str, corpus: Path) -> None:
+    few = ("--data", corpus, "--texts", 0, "--prompts", 1, "--holes", 0, "--length", 4, "--thresholds", "1.0", "--json")
+    (kept, none) = (json.loads(call("evaluate", twin, *how, *few).stdout) for how in ((), ("--system", "llada")))
+    assert kept["cache_bytes_per_token"] > none["cache_bytes_per_token"] == 0
+    (point,) = none["points"]  # every forward is the whole row again
+    assert point["largest_later_forward"] == point["largest_first_forward"] > 4
+
+
+def test_what_a_gpu_took_is_a_column_where_one_was_asked() -> None:
+    point = {"slots_per_token": 2.0, "largest_first_forward": 30, "largest_later_forward": 20, "peak_bytes": None}
+    models = [
+        {"weight_bytes": 2_000_000, "cache_bytes_per_token": 1024, "points": [point, point | {"slots_per_token": 3.0}]},
+        {"weight_bytes": 1_000_000, "cache_bytes_per_token": 0, "points": []},
+    ]
+    head, rows = memory(models)
+    assert rows == [["2.0", "1,024", "2.00 to 3.00", "30", "20"], ["1.0", "0", "–", "–", "–"]]
+    assert len(head) == 5
+    models[0]["points"][1]["peak_bytes"] = 5_000_000
+    head, rows = memory(models)
+    assert head[-1] == "peak MB" and [row[-1] for row in rows] == ["5", "–"]
 
 
 def test_text_that_is_no_code(call: Any, twin: str, tmp_path: Path) -> None:

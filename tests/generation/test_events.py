@@ -35,6 +35,21 @@ def events_of(path: str, prompts: Any = PROMPTS, length: Any = LENGTHS, **option
     return list(stream(text_network(), prompts, length, **options))
 
 
+def test_the_widest_forwards_of_a_row() -> None:
+    """A token at a time: the prompt, then single ones; recomputed: one more every time; full: always the row."""
+    causal: dict[str, Any] = {"process": NextToken(), "schedule": TokenByToken(), "pattern": Causal()}
+    causal["layout"] = Blocks(1)
+    found = {}
+    for memory in ("exact", "none"):
+        (row,) = collect(stream(text_network(), [tokens(5)], 4, memory=memory, **causal), [tokens(5)], 4)
+        found[memory] = row.widest
+        assert row.forwards == 4 and row.slots == {"exact": 8, "none": 5 + 6 + 7 + 8}[memory]
+    assert found == {"exact": (5, 1), "none": (5, 8)}
+    full = PATHS["full"] | {"layout": Blocks(12)}
+    (row,) = collect(stream(text_network(), [tokens(5)], 7, **full), [tokens(5)], 7)
+    assert row.widest == (12, 12) and row.slots == 12 * row.forwards
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("drafts", [False, True])
 @pytest.mark.parametrize("stop", [(), tuple(range(0, 30, 4))], ids=["free", "stop"])

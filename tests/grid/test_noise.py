@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
+from functools import partial
 from itertools import product
 
 import pytest
@@ -42,6 +45,22 @@ def test_a_row_draws_by_its_seed_not_by_its_place() -> None:
     one = Noise((7,)).normal([0], [2], [1], (4,))
     assert torch.equal(one, Noise((1, 2, 7)).normal([2], [2], [1], (4,)))
     assert not torch.equal(one, Noise((8,)).normal([0], [2], [1], (4,)))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (15,), (16,), (37,), (4, 5), (0,)])
+def test_a_unit_is_filled_as_a_tensor_of_its_own_would_be(shape: tuple[int, ...]) -> None:
+    """The numbers of a generator whose seed is the digest of (seed, unit, step, kind)."""
+    draws = (torch.rand, torch.randn, partial(torch.randint, 99), torch.rand)
+    points = [(0, 0, 0), (1, 5, -1), (0, 2**40, 3), (1, 5, 2)]
+    for use, (kind, draw) in enumerate(zip(KINDS, draws, strict=True)):
+        expected = []
+        for row, unit, step in points:
+            point = struct.pack("<qqqq", (3, -11)[row], unit, step, use)
+            seed = int.from_bytes(hashlib.blake2b(point, digest_size=8).digest(), "little") >> 1
+            expected.append(draw(shape, generator=torch.Generator().manual_seed(seed)))
+        rows, units, steps = zip(*points, strict=True)
+        found = getattr(Noise((3, -11), vocabulary=99), kind)(rows, units, steps, shape)
+        assert torch.equal(found, torch.stack(expected))
 
 
 def test_a_seed_means_the_same_tomorrow() -> None:

@@ -152,12 +152,18 @@ def test_many_tokens_and_gradients_go_to_the_network() -> None:
     net = network()
     fast, calls = accelerated(net), []
     net.register_forward_hook(lambda *_: calls.append(1))
-    logits(fast, *draw(1, MOST))
+    whole = fast.most // MOST
+    logits(fast, *draw(whole, MOST))
     assert not calls
-    logits(fast, *draw(1, MOST + 1))
+    logits(fast, *draw(whole + 1, MOST))
     assert len(calls) == 1
     fast.head(fast(*draw(1, 2))).sum().backward()
     assert len(calls) == 2 and net.embed.weight.grad is not None
+
+
+def test_a_wide_network_takes_fewer_tokens_than_a_narrow_one() -> None:
+    most = [accelerated(network(hidden_size=width)).most for width in (64, 128, 255, 256, 384)]
+    assert most == [4 * MOST, 2 * MOST, MOST, MOST, MOST]
 
 
 class Pool:
@@ -226,12 +232,12 @@ def test_a_pack_of_any_size_is_compiled_and_the_head_where_it_is_asked() -> None
     fast, calls = accelerated(net), []
     net.register_forward_hook(lambda *_: calls.append("blocks"))
     net.output.register_forward_hook(lambda *_: calls.append("head"))
-    packed(fast, [MOST + 1])
+    packed(fast, [MOST] * (fast.most // MOST + 1))
     assert calls == ["head"]
     calls.clear()
-    fast = Native(net, invariant=True)
-    packed(fast, [MOST + 1])
-    logits(fast, *draw(3, MOST))
+    whole, fast = fast.most // MOST, Native(net, invariant=True)
+    packed(fast, [MOST] * (whole + 1))
+    logits(fast, *draw(whole + 1, MOST))
     assert not calls
 
 

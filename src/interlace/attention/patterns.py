@@ -58,8 +58,9 @@ class Tags(NamedTuple):
 class Pattern(Protocol):
     """Who sees whom. ``pattern(q, k)`` is true where the query ``q`` may see the key ``k``.
 
-    ``horizon(unit, units)`` is the last unit that any token of ``unit`` sees in a row of ``units`` units. It tells
-    a memory which clean units can be committed for ever: those that see clean units only.
+    ``horizon(unit, units)`` is the last unit that any token of ``unit`` sees in a row of ``units`` units; no unit sees
+    less far than the one before it. It tells a memory which clean units can be committed for ever: those that see clean
+    units only.
 
     ``full(first, last, size)``: whether every token of the units ``first..last`` (of ``size`` tokens) sees every token
     of the units ``0..last``, so that a forward over them needs no mask.

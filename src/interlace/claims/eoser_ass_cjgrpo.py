@@ -2,13 +2,14 @@
 score an answer along the path that it took?
 
 Part 1: one network that writes numbers as sums of digits, its answers padded with end tokens, decoded in many ways.
-Part 2: it, and one that plays Countdown, reinforced from where they are by three methods at equal forwards.
+Part 2: it, and half-trained ones that play Countdown and Sudoku, reinforced by three methods at equal forwards.
 """
 
 from __future__ import annotations
 
 import copy
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -40,19 +41,41 @@ class Budget:
     """What the check may spend; the defaults are the ones whose record is kept."""
 
     steps: int = 3000  # optimizer steps on sums
-    countdown_steps: int = 3000  # and on Countdown
+    most: int = 3000  # and at most on a world until its network is half-trained, which is looked at ...
+    every: int = 25  # ... after so many
+    half: float = 0.3  # what a half-trained network earns, of what lies between guessing and the whole reward
     rows: int = 64
     learning_rate: float = 1e-2
     hidden_size: int = 64
     num_layers: int = 3
     length: int = 16  # tokens of a sum, its end tokens included
-    countdown_length: int = 8
     judged: int = 400  # answers per measurement
     updates: int = 200  # of CJ-GRPO; the others take as many as give equal forwards
     problems: int = 4  # per update
     answers: int = 8  # to each
     policy_rate: float = 5e-4
     seeds: int = 3  # of the reinforcement
+
+
+@dataclass(frozen=True)
+class World:
+    """How a puzzle is answered: tokens, denoising steps of a rollout, and what guessing every token would earn."""
+
+    length: int
+    steps: int
+    guess: float = 0.0
+
+    def goal(self, half: float) -> float:
+        """The mean reward of a half-trained network."""
+        return self.guess + half * (1 - self.guess)
+
+
+WORLDS = {"countdown": World(8, 4), "sudoku": World(16, 4, guess=0.25)}
+"""Beside the sums. A cell of Sudoku holds one of four digits."""
+
+
+class _Enough(Exception):
+    """A network is half-trained."""
 
 
 DECODINGS: dict[str, dict[str, Any]] = {
@@ -74,7 +97,7 @@ REWARD, BEFORE, HELD = "mean reward at the end", "reward at the start", "held-ou
 
 
 def check(say: Say, seed: int = 0, budget: Budget | None = None) -> Findings:
-    """Train the two networks, decode the first in every way, and reinforce both by the three methods."""
+    """Train the networks, decode the first in every way, and reinforce all by the three methods."""
     with tempfile.TemporaryDirectory() as folder:
         return _Check(say, seed, budget or Budget(), Path(folder)).run()
 
@@ -85,21 +108,27 @@ class _Check:
 
     def run(self) -> Findings:
         b = self.budget
-        sums, seconds = self.trained("sums", b.steps, b.length)
+        sums, _, seconds = self.trained("sums", b.steps, b.length)
         cost = {"steps": b.steps, "tokens": b.steps * b.rows * b.length, "seconds": seconds}
         arms = {}
         self.say(f"{len(DECODINGS)} ways to decode")
         for name, changes in DECODINGS.items():
             arms[name] = Arm(numbers=self.decoded(sums, changes), about="decoding of one network", **cost)
         arms |= self.reinforced("sums", sums, b.length // 2, cost)
-        countdown, seconds = self.trained("countdown", b.countdown_steps, b.countdown_length)
-        tokens = b.countdown_steps * b.rows * b.countdown_length
-        cost = {"steps": b.countdown_steps, "tokens": tokens, "seconds": seconds}
-        arms |= self.reinforced("countdown", countdown, b.countdown_length // 2, cost)
+        for name, one in WORLDS.items():
+            half, steps, seconds = self.trained(name, b.most, one.length, one)
+            cost = {"steps": steps, "tokens": steps * b.rows * one.length, "seconds": seconds}
+            arms |= self.reinforced(name, half, one.steps, cost)
         return self.findings(arms, sums)
 
-    def trained(self, name: str, steps: int, length: int) -> tuple[Model, float]:
-        """A network that has learnt to answer the problems of a world: masked diffusion of padded answers."""
+    def trained(
+        self, name: str, steps: int, length: int, until: World | None = None
+    ) -> tuple[Model, int, float]:
+        """A network that has learnt to answer the problems of a world: masked diffusion of padded answers.
+
+        ``until``: only until the mean reward of held-out answers, drawn as the reinforcement will draw them, first
+        reaches its goal. Beside the network: after how many steps and seconds.
+        """
         b, world = self.budget, puzzle(name)
         self.say(f"{name}, {steps} steps")
         tokenizer = world.tokenizer()
@@ -117,12 +146,27 @@ class _Check:
         system = find(NAME)
         settings = system.settings.but(mask_id=MASK_ID, eos_ids=(END_ID,), block_size=length)
         rows = AnswerRows(lambda i: world.problem(i, "train", self.seed), tokenizer, length, END_ID)
-        training = self.settings(self.folder / name, steps, b.learning_rate, batch_rows=b.rows, optimizer="muon")
-        took: dict[str, float] = {}
-        train(network, system.parts(settings).objective, rows, training, on_log=took.update)
-        network.eval()
         checkpoint = Checkpoint(network, tokenizer, "interlace", stop_token_ids=(END_ID,), mask_token_id=MASK_ID)
-        return Model(checkpoint, system, settings), round(took["seconds"], 1)
+        model, took = Model(checkpoint, system, settings), dict[str, float]()
+        every = steps if until is None else min(b.every, steps)
+        training = self.settings(
+            self.folder / name, steps, b.learning_rate, batch_rows=b.rows, optimizer="muon", evaluate_every=every
+        )
+
+        def drawn(_: Transformer) -> dict[str, float]:
+            assert until is not None
+            rollouts = model.with_(ass=False, steps=until.steps, temperature=1.0)
+            return {"reward": self.answers(rollouts, world.problems(b.judged, seed=self.seed), world)[0]}
+
+        def log(facts: dict[str, Any]) -> None:
+            took.update(facts)
+            if until is not None and facts.get("reward", -1.0) >= until.goal(b.half):
+                raise _Enough
+
+        with suppress(_Enough):
+            train(network, system.parts(settings).objective, rows, training, None, [drawn] if until else None, log)
+        network.eval()
+        return model, int(took["step"]), round(took["seconds"], 1)
 
     def settings(self, out: Path, steps: int, rate: float, **changes: Any) -> TrainSettings:
         base = {"warmup": min(30, steps // 2), "evaluate_every": steps, "checkpoint_every": steps, "seed": self.seed}
@@ -189,7 +233,8 @@ class _Check:
             numbers = {REWARD: sum(ends) / b.seeds, "worst seed": min(ends), "best seed": max(ends)}
             numbers |= {HELD: sum(held) / b.seeds, BEFORE: sum(begins) / b.seeds}
             numbers |= {FORWARDS: float(updates * (steps + scored))}
-            tokens = cost["tokens"] + updates * b.problems * b.answers * scored * 2 * steps
+            length = model.settings.block_size  # type: ignore[attr-defined]
+            tokens = cost["tokens"] + updates * b.problems * b.answers * scored * length
             arms[f"{name}, {method}"] = Arm(
                 numbers=numbers,
                 steps=cost["steps"] + updates,
@@ -212,7 +257,7 @@ class _Check:
             name: all(
                 of(f"{name}, cj-grpo", REWARD) > of(f"{name}, {other}", REWARD) for other in ("one-step", "diffu-grpo")
             )
-            for name in ("sums", "countdown")
+            for name in ("sums", *WORLDS)
         }
         ends = {
             name: ", ".join(f"{method} {of(f'{name}, {method}', REWARD):.2f}" for method in METHODS) for name in best
@@ -224,7 +269,8 @@ class _Check:
             f"{of(f'EOSER 0.4, {half} steps', DRAWN):.0%}); in {int(of('ASS', FORWARDS))} doubling steps "
             f"{of('ASS', GREEDY):.0%}, with EOSER {of('ASS + EOSER', GREEDY):.0%}. Reinforced, sums end at a mean "
             f"reward of {ends['sums']} (from {of('sums, cj-grpo', BEFORE):.2f}), Countdown at {ends['countdown']} "
-            f"(from {of('countdown, cj-grpo', BEFORE):.2f}); {b.seeds} seeds of the reinforcement, one of the networks."
+            f"(from {of('countdown, cj-grpo', BEFORE):.2f}), Sudoku at {ends['sudoku']} "
+            f"(from {of('sudoku, cj-grpo', BEFORE):.2f}); {b.seeds} seeds of the reinforcement, one of the networks."
         )
         size = sum(p.numel() for p in model.network.parameters())
         precision = self.settings(self.folder, 1, 1.0).autocast(start().device)
@@ -237,10 +283,14 @@ class _Check:
                 "EOSER is right more often than full diffusion at 2 tokens a step": damped > plain,
                 "CJ-GRPO has the best mean reward on sums": best["sums"],
                 "CJ-GRPO has the best mean reward on Countdown": best["countdown"],
+                "CJ-GRPO has the best mean reward on Sudoku": best["sudoku"],
             },
             why=why,
-            setting=f"sums of digits, {b.length} tokens, and Countdown with 2 or 3 numbers, {b.countdown_length} "
-            f"tokens, a token per character, padded with end tokens that are learnt; {b.num_layers} layers, width "
+            setting=f"sums of digits, {b.length} tokens, Countdown with 2 or 3 numbers, {WORLDS['countdown'].length} "
+            f"tokens, and Sudoku of 4 x 4 cells, {WORLDS['sudoku'].length} tokens, a token per character, padded with "
+            f"end tokens that are learnt; sums trained for {b.steps} steps, the others until answers drawn at "
+            f"temperature 1 earn {b.half:.0%} of what lies between guessing and the whole reward (looked at every "
+            f"{b.every} steps, at most {b.most}); {b.num_layers} layers, width "
             f"{b.hidden_size}, {size / 1e6:.2f} M parameters; {b.rows} rows a step, Muon {b.learning_rate}; "
             f"reinforcement with {b.problems} problems x {b.answers} answers an update, AdamW {b.policy_rate}, epsilon "
             f"0.5, no KL, one update on an answer; greedy answers to all 25 sums; {precision}",

@@ -41,7 +41,7 @@ def compare(models: list[str], out: str, json: bool, **options: Any) -> None:
     if not json:
         show(found, asked)
         print()
-        head = ["model", "weights MB", "cache bytes per token", "token slots per token"]
-        table(head, [[one["model"], *memory(one)] for one in found], "memory and work")
+        head, rows = memory(found)
+        table(["model", *head], [[one["model"], *row] for one, row in zip(found, rows, strict=True)], "memory and work")
     page = write_whole(out, comparison_page(found, options["length"], options["batch_rows"]))
     say(f"{page} shows the frontier")

@@ -124,6 +124,9 @@ def measured(
                     "tokens_per_forward": done.tokens_per_forward,
                     "tokens_per_second": done.tokens_per_second,
                     "slots_per_token": done.slots_per_token,
+                    "largest_first_forward": done.widest[0],
+                    "largest_later_forward": done.widest[1],
+                    "peak_bytes": done.peak_bytes,
                     "parse_rate": done.parse_rate if asked.code else None,
                     "parse_interval": done.parse_interval if asked.code else None,
                     "exact_match": None if filled is None else filled.exact_match(),
@@ -138,7 +141,8 @@ def measured(
             )
     settings, config = model.settings.model_dump(), model.network.config
     weight = next(model.network.parameters())
-    cache = 2 * config.num_layers * config.num_kv_heads * config.head_dim * weight.element_size()
+    kept = model.parts.memory != "none"
+    cache = kept * 2 * config.num_layers * config.num_kv_heads * config.head_dim * weight.element_size()
     return {
         "model": name,
         "system": model.system.name,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
 from ..generation import Result
+from ..hardware import peak_memory
 from ..worlds.verifiers import Prompt, completion_parses
 from .progress import watched
 from .rates import Spent, rate_interval
@@ -40,7 +41,7 @@ class Completions(Spent):
     parse_rate: share of completions that are Python where they continue their prompt (``completion_parses``).
     tokens_per_forward: tokens / forwards, both summed over rows; the fused commits are in it. tokens_per_second: tokens
     over the wall clock, at ``at_once`` rows per batch, or of the first ``alone`` prompts one at a time. settings: of
-    the model's decoding.
+    the model's decoding. peak_bytes: what was in use on a GPU at most, beyond what lay there before; None on a CPU.
     """
 
     records: tuple[Completion, ...]
@@ -50,6 +51,7 @@ class Completions(Spent):
     seed: int
     settings: dict[str, Any]
     alone: int = 0
+    peak_bytes: int | None = None
 
     @property
     def count(self) -> int:
@@ -70,6 +72,12 @@ class Completions(Spent):
         return sum(r.result.slots - len(r.result.row) + len(r.result.content) for r in self.records) / max(
             1, self.tokens
         )
+
+    @property
+    def widest(self) -> tuple[int, int]:
+        """The most token slots of one row in a forward: its first, which reads the prompt, and a later one."""
+        first, later = (max((r.result.widest[i] for r in self.records), default=0) for i in range(2))
+        return first, later
 
     @property
     def timed(self) -> int:
@@ -121,6 +129,7 @@ def complete(
         model.complete_all(ids[batches[0]], min(length, 2 * model.parts.layout.size), seed=seed)
     records: list[Completion] = []
     seconds = 0.0
+    peak = peak_memory(next(model.network.parameters()).device)
     for some in watched(batches, len(batches), "completions", progress):
         began = time.perf_counter()
         results = model.complete_all(ids[some], lengths[some], seed=seed, details=details)
@@ -132,4 +141,5 @@ def complete(
             records.append(
                 Completion(prompt.name, prompt.text, text, parses, tokens, result.forwards, result.stopped, result)
             )
-    return Completions(tuple(records), seconds, length, at_once, seed, model.settings.model_dump(), alone)
+    settings = model.settings.model_dump()
+    return Completions(tuple(records), seconds, length, at_once, seed, settings, alone, peak())

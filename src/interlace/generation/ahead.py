@@ -39,8 +39,8 @@ class WalkAhead(Walk):
         # a draft that turned out right was fed as what it is
         self._commit(chosen, [self.alive[r].first for r in chosen])
 
-    def _turn(self, row: Row, unit: int) -> int:
-        return 0  # a draft and its verification draw the same
+    def _turns(self, row: Row, first: int, count: int) -> list[int]:
+        return [0] * count  # a draft and its verification draw the same
 
     def _levels(self, rows: Sequence[Row]) -> Tensor:
         return torch.zeros_like(super()._levels(rows))  # a draft is shown as what it may turn out to be
@@ -59,9 +59,7 @@ class WalkAhead(Walk):
         return chosen, [hidden.shape[1]] * len(chosen)
 
     def ahead(self, chosen: list[int], spans: list[Span], label: Tensor | None) -> Feed:
-        feed, rows = self.feed(chosen, spans, label), [self.alive[r] for r in chosen]
-        for row in rows:
-            row.slots += self.extra
+        feed, rows = self.feed(chosen, spans, label, beside=self.extra), [self.alive[r] for r in chosen]
         masks = self.lookahead.tags(torch.tensor([row.first for row in rows], device=self.device))
         behind = torch.tensor([span.end for span in spans], device=self.device)[:, None]
         behind = behind + torch.arange(self.extra, device=self.device)

@@ -23,7 +23,8 @@ class Event:
     its tokens when they were fixed (text; on request). order: at which of the unit's steps each token was fixed.
     top: the likeliest tokens and their log-probabilities [size, k] when each was fixed (on request, by an engine).
     forwards: how many forwards the row has taken so far, and slots: how many tokens these were given of it. last:
-    whether this event ends the row.
+    whether this event ends the row. widest: how many of these tokens the first forward was given, which reads the
+    prompt, and the most that a later one was.
     """
 
     row: int
@@ -38,6 +39,7 @@ class Event:
     log_prob: Tensor | None = None
     order: Tensor | None = None
     top: tuple[Tensor, Tensor] | None = None
+    widest: tuple[int, int] = 0, 0
 
 
 @dataclass
@@ -46,7 +48,8 @@ class Result:
 
     content: the new tokens, or all features. row: everything, prompt included. forwards: network calls that the row
     took part in. stopped: whether a stop token ended it. slots: tokens that these calls were given of the row, the
-    prompt included.
+    prompt included. widest: how many of them the first call was given, which reads the prompt, and the most that a
+    later one was.
     """
 
     content: Tensor
@@ -56,6 +59,7 @@ class Result:
     log_prob: Tensor | None = None
     order: Tensor | None = None
     slots: int = 0
+    widest: tuple[int, int] = 0, 0
 
     @property
     def tokens_per_forward(self) -> float:
@@ -90,12 +94,14 @@ def collect(
         if len(prompt):
             row[: len(prompt)] = prompt.to(row.dtype)
         end = len(prompt) if more else len(row)
-        for event in found:
-            stretch = slice(event.start, event.start + len(event.content))
-            row[stretch] = event.content.cpu()
-            end = max(end, stretch.stop)
-            if details and event.log_prob is not None and event.order is not None:
-                log_prob[stretch], order[stretch] = event.log_prob.cpu(), event.order.cpu()
+        if found:  # units may be single tokens: all of them at once
+            cells = [range(event.start, event.start + len(event.content)) for event in found]
+            places = torch.tensor([place for one in cells for place in one], dtype=torch.long)
+            end = max(end, *(one.stop for one in cells))
+            row[places] = torch.cat([event.content for event in found]).cpu()
+            if details:
+                log_prob[places] = torch.cat([event.log_prob for event in found if event.log_prob is not None]).cpu()
+                order[places] = torch.cat([event.order for event in found if event.order is not None]).cpu()
         fresh = row[len(prompt) : end]
         stopped = False
         if stop and fresh.dim() == 1:
@@ -103,7 +109,10 @@ def collect(
             stopped = len(hits) > 0
             end = len(prompt) + int(hits[0]) if stopped else end
         new = slice(begin, end)
-        forwards, slots = (max((getattr(event, name) for event in found), default=0) for name in ("forwards", "slots"))
+        spent = [(event.forwards, event.slots, *event.widest) for event in found]
+        forwards, slots, *widest = (max(column) for column in zip(*(spent or [(0, 0, 0, 0)]), strict=True))
         found_log_prob, found_order = (log_prob[new], order[new]) if details else (None, None)
-        results.append(Result(row[new], row[:end], forwards, stopped, found_log_prob, found_order, slots))
+        result = Result(row[new], row[:end], forwards, stopped, found_log_prob, found_order, slots)
+        result.widest = (widest[0], widest[1])
+        results.append(result)
     return results

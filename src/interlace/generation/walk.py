@@ -48,7 +48,8 @@ class Row:
     """One row on its way: where it is in the tables, its levels, and the unit before which it ends (a stop token).
 
     name: what its events call it. first: its first unit that is not clean; begun: whether that unit has had a move or,
-    where a token is predicted at the one before it, whether its first token is known.
+    where a token is predicted at the one before it, whether its first token is known. widest: how many tokens its first
+    forward was given, which reads the prompt, and the most that a later one was.
     """
 
     number: int
@@ -61,7 +62,15 @@ class Row:
     first: int = 0
     forwards: int = 0
     slots: int = 0
+    widest: tuple[int, int] = 0, 0
     begun: bool = True
+
+    def feed(self, count: int, forward: bool = True) -> None:
+        """A forward was given so many tokens of it; ``forward``: it counts as one of its own."""
+        first, later = self.widest
+        self.widest = (first, max(later, count)) if self.slots else (count, later)
+        self.forwards += forward and count > 0
+        self.slots += count
 
 
 @dataclass
@@ -219,7 +228,7 @@ class Walk:
         self.seeds[number] = seed
         content = torch.zeros((self.width + 1, *self.tail), dtype=self.kind)
         if units:
-            draw = partial(self._draw, [number] * units, list(range(units)), [-1] * units, 1)
+            draw = partial(self._draw, [(number, unit, -1) for unit in range(units)], 1, None)
             content[:total] = process.prior(draw, units, size, *self.tail).reshape(total, *self.tail)
         fresh = content[: len(known)]
         content[: len(known)] = known.where(known != OPEN, fresh) if self.text else known
@@ -359,9 +368,9 @@ class Walk:
 
         numbers, units = [rows[r].number for r, _, _ in live], [u for _, u, _ in live]
         every = [
-            (rows[r].number, u, 0 if u >= len(rows[r].levels) else self._turn(rows[r], u))
+            (rows[r].number, u, turn)
             for r, first, _ in live
-            for u in range(first, first + together)
+            for u, turn in enumerate(self._turns(rows[r], first, together), first)
         ]
         steps = torch.tensor([s for _, _, s in live], device=device)
         where = self._where(numbers, [u * size for u in units], cells, self.width)
@@ -390,9 +399,7 @@ class Walk:
             prediction = self.guide(predict, label)
 
         carry = None if self.carry is None else self.carry[where]
-        draw = partial(
-            self._draw, [n for n, _, _ in every], [u for _, u, _ in every], [v for _, _, v in every], together
-        )
+        draw = partial(self._draw, every, together, wanted if together > 1 else None)
         details = self.log_prob is not None
         paths = [(row.number, row.first, move) for row, move in zip(rows, moves, strict=True)]
         places = [(number, unit * size) for number, unit in zip(numbers, units, strict=True)]
@@ -420,8 +427,13 @@ class Walk:
         reached = [
             (rows[r], u, level)
             for (r, first, _), found in zip(live, levels.view(-1, together).tolist(), strict=True)
-            for u, level in enumerate(found[: len(moves[r].units)] if together > 1 else found, first)
-            if rows[r].levels.value[u] > 0
+            for u, level, noisy in zip(
+                range(first, first + (len(moves[r].units) if together > 1 else 1)),
+                found,
+                (rows[r].levels.value[first : first + together] > 0).tolist(),
+                strict=False,
+            )
+            if noisy
         ]
         for row, u, level in reached:
             row.levels.value[u] = level
@@ -432,7 +444,7 @@ class Walk:
         self._keep(chosen, fed)
         shown = [(row, u, level) for row, u, level in reached if u < row.end and (self.drafts or level <= 0)]
         final = {row.number: u for row, u, _ in shown if row.levels.frontier(row.first) >= row.end}
-        return [self._event(row, u, level, last=final.get(row.number) == u) for row, u, level in shown]
+        return self._events([(row, u, level, final.get(row.number) == u) for row, u, level in shown])
 
     def ready(self, r: int) -> int:
         """How many tokens of a row could be in memory before its next move, that are worth a forward of their own."""
@@ -476,7 +488,7 @@ class Walk:
         first = min(move.units) * size
         if move.blind or not self.process.feeds_draft:
             return Span(self.memory.lengths[r], first, first)
-        horizon = max(self.pattern.horizon(u, len(row.levels)) for u in move.units)
+        horizon = self.pattern.horizon(max(move.units), len(row.levels))
         return self.memory.span(r, first, (max(move.units) + 1) * size, (horizon + 1) * size, row.begun)
 
     def reach(self, r: int) -> int:
@@ -485,9 +497,11 @@ class Walk:
         move = self.schedule(row.levels, row.first)
         return 0 if move is None else self._span(r, move).reads + self.extra
 
-    def _turn(self, row: Row, unit: int) -> int:
-        """Which numbers of a unit's noise are drawn: by visits, not by step, since the last step may be taken again."""
-        return int(row.levels.visits[unit])
+    def _turns(self, row: Row, first: int, count: int) -> list[int]:
+        """Which numbers of the units' noise are drawn: by visits, not by step, since the last step may be taken again;
+        0 behind the row."""
+        visits: list[int] = row.levels.visits[first : first + count].tolist()
+        return visits + [0] * (count - len(visits))
 
     def _read(self, hidden: Tensor, read: Any, wanted: Tensor, width: int) -> Tensor:
         """The hidden states that are read: of hidden [rows, n, d], whose first ``width`` are of the row, those where
@@ -549,13 +563,15 @@ class Walk:
         """What the forward of a step is given."""
         return self.feed(chosen, spans, label)
 
-    def feed(self, chosen: list[int], spans: list[Span], label: Tensor | None = None, counts: bool = True) -> Feed:
-        """A span of every one of some living rows; ``counts``: as a forward of theirs."""
+    def feed(
+        self, chosen: list[int], spans: list[Span], label: Tensor | None = None, counts: bool = True, beside: int = 0
+    ) -> Feed:
+        """A span of every one of some living rows; ``counts``: as a forward of theirs; ``beside``: tokens that it will
+        be given besides those of a row."""
         rows, size, device = [self.alive[r] for r in chosen], self.layout.size, self.device
         numbers = [row.number for row in rows]
         for row, span in zip(rows, spans, strict=True):
-            row.forwards += counts and span.end > span.start
-            row.slots += span.end - span.start
+            row.feed(span.end - span.start + beside, counts)
         n = max(span.end - span.start for span in spans)
         valid: Tensor | None = None
         order: Tensor | None = None
@@ -621,27 +637,54 @@ class Walk:
         start, end = max(unit * size, row.prompt), min((unit + 1) * size, row.prompt + row.length)
         return any(token in row.stop for token in self.content[row.number, start:end].tolist())
 
-    def _event(self, row: Row, unit: int, level: float, last: bool) -> Event:
+    def _events(self, shown: list[tuple[Row, int, float, bool]]) -> list[Event]:
+        """What is said of units: of a row, a unit, its level, and whether it is the row's last."""
+        if not shown:
+            return []
         size = self.layout.size
-        start, end = unit * size, min((unit + 1) * size, row.prompt + row.length)
-        content = self.content[row.number, start:end]
-        if self.text and level > 0:
-            content = content.masked_fill(self.process.open(content), OPEN)
-        log_prob = None if self.log_prob is None else self.log_prob[row.number, start:end].clone()
-        order = None if self.order is None else self.order[row.number, start:end].clone()
-        top = None if self.top is None else (
-            self.top[0][row.number, start:end].clone(), self.top[1][row.number, start:end].clone()
-        )  # fmt: skip
-        done, content = level <= 0, content.clone()
-        return Event(
-            row.name, unit, start, content, done, level, row.forwards, last, row.slots, log_prob, order, top
-        )
+        where = self._where([row.number for row, *_ in shown], [unit * size for _, unit, *_ in shown], size, self.width)
+
+        def of(table: Tensor | None) -> Sequence[Any]:
+            return [None] * len(shown) if table is None else table[where].clone().unbind(0)
+
+        top = [None] * len(shown) if self.top is None else list(zip(*map(of, self.top), strict=True))
+        found = []
+        told = zip(shown, of(self.content), of(self.log_prob), of(self.order), top, strict=True)
+        for (row, unit, level, last), content, log_prob, order, likeliest in told:
+            start = unit * size
+            kept = row.prompt + row.length - start
+            if self.text and level > 0:
+                content = content.masked_fill(self.process.open(content), OPEN)
+            if kept < size:
+                content = content[:kept]
+                log_prob, order = (None if one is None else one[:kept] for one in (log_prob, order))
+                likeliest = None if likeliest is None else tuple(one[:kept] for one in likeliest)
+            found.append(
+                Event(
+                    row.name, unit, start, content, level <= 0, level, row.forwards, last, row.slots, log_prob, order,
+                    likeliest, row.widest,
+                )
+            )  # fmt: skip
+        return found
 
     def _draw(
-        self, rows: list[int], units: list[int], steps: list[int], together: int, kind: str, cells: int, *tail: int
+        self,
+        points: list[tuple[int, int, int]],
+        together: int,
+        wanted: Tensor | None,
+        kind: str,
+        cells: int,
+        *tail: int,
     ) -> Tensor:
-        """Noise of units, side by side where several are decided on together: [units / together, cells, ...]."""
-        drawn: Tensor = getattr(self.noise, kind)(rows, units, steps, (cells // together, *tail))
+        """Noise of units (row, unit, step), side by side where several are decided on together: [units / together,
+        cells, ...]; 0 in units in which nothing is ``wanted`` [units / together, cells]."""
+        size = cells // together
+        needed = None if wanted is None else wanted.reshape(-1, size).any(1).nonzero()[:, 0]
+        asked = points if needed is None else [points[i] for i in needed.tolist()]
+        rows, units, steps = zip(*asked, strict=True) if asked else ((), (), ())
+        drawn: Tensor = getattr(self.noise, kind)(rows, units, steps, (size, *tail))
+        if needed is not None and len(asked) < len(points):
+            drawn = drawn.new_zeros(len(points), *drawn.shape[1:]).index_copy_(0, needed, drawn)
         return drawn.reshape(-1, cells, *tail)
 
 

@@ -32,6 +32,9 @@ MOST = 128
 """Tokens of a call up to which the compiled blocks run: beyond, a library for large matrices is faster. In bfloat16
 on a processor without instructions for it they run up to 32 times as many."""
 
+NARROW = 256
+"""Channels below which they run more tokens in proportion: there the operators cost more than what they compute."""
+
 TILE = 96
 """Tokens that pass all weights at once: what a core keeps near. Their number changes no bit."""
 
@@ -124,7 +127,7 @@ class Native:
 
     Called as the network is, with the same result up to rounding (float32: about 1e-6; bfloat16 closer to float32 than
     the operators of PyTorch, because sums and the residual stream stay float32). Calls that record gradients go to the
-    network itself, and so do, unless it is ``invariant``, those of more than ``MOST`` tokens; but never because of
+    network itself, and so do, unless it is ``invariant``, those of more than ``most`` tokens; but never because of
     their number those of packed rows (``Pages``), whose results must not depend on how many share a forward.
 
     >>> from interlace.nn import TransformerConfig
@@ -156,7 +159,9 @@ class Native:
         self.at_shape = ctypes.addressof(self.shape)
         self.at_blocks = [ctypes.addressof(block) for block in self.blocks]
         self.width = (config.num_heads + 2 * config.num_kv_heads) * config.head_dim
-        self.most: float = MOST if self.kind == 0 or fast_bfloat16("cpu") else 32 * MOST
+        self.most: float = MOST * max(1, NARROW // config.hidden_size)
+        if self.kind and not fast_bfloat16("cpu"):
+            self.most = max(self.most, 32 * MOST)
         if invariant:
             self.most = math.inf
             paged.library()  # compiled now, not in the first request

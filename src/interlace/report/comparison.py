@@ -14,12 +14,33 @@ __all__ = ["comparison_page", "memory"]
 STYLES = 8
 
 
-def memory(model: dict[str, Any]) -> tuple[str, str, str]:
-    """Megabytes of the weights, bytes of the cache per token, and token slots per new token (lowest and highest)."""
-    slots = [point["slots_per_token"] for point in model["points"]]
-    least, most = min(slots, default=0.0), max(slots, default=0.0)
-    spread = f"{least:.2f}" if most - least < 0.005 else f"{least:.2f} to {most:.2f}"
-    return f"{model['weight_bytes'] / 1e6:.1f}", f"{model['cache_bytes_per_token']:,}", spread if slots else "–"
+def memory(models: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """What models take, over all their points: names of the columns, and a row for every model.
+
+    Megabytes of the weights, bytes of the cache per token, token slots per new token (lowest and highest), and the most
+    token slots of a row in one forward: the first, which reads the prompt, and any later one. That is what activations
+    grow with. Where a GPU measured it, also the megabytes in use at most beyond the weights.
+    """
+    head = ["weights MB", "cache bytes per token", "slots per token", "largest forward", "later"]
+    rows = []
+    for model in models:
+        points = model["points"]
+        slots = [point["slots_per_token"] for point in points]
+        least, most = min(slots, default=0.0), max(slots, default=0.0)
+        spread = f"{least:.2f}" if most - least < 0.005 else f"{least:.2f} to {most:.2f}"
+        row = [f"{model['weight_bytes'] / 1e6:.1f}", f"{model['cache_bytes_per_token']:,}", spread if slots else "–"]
+        row += [_most(points, f"largest_{which}_forward") for which in ("first", "later")]
+        rows.append(row)
+    if any(point["peak_bytes"] is not None for model in models for point in model["points"]):
+        head.append("peak MB")
+        for model, row in zip(models, rows, strict=True):
+            row.append(_most(model["points"], "peak_bytes", 1e6))
+    return head, rows
+
+
+def _most(points: Sequence[dict[str, Any]], key: str, unit: float = 1.0) -> str:
+    found = [point[key] for point in points if point[key] is not None]
+    return f"{max(found) / unit:,.0f}" if found else "–"
 
 
 def comparison_page(models: Sequence[dict[str, Any]], length: int, batch_rows: int) -> str:
@@ -44,27 +65,17 @@ def comparison_page(models: Sequence[dict[str, Any]], length: int, batch_rows: i
         parts.append(card(figure(bars(speeds, "tokens per second"), note), title="Tokens per second on this machine"))
     head = ["model", "system", "dial", "parse", "tokens right", "tokens per forward", "tokens/s", "slots per token"]
     rows = [[one["model"], one["system"], *_measured(point)] for one in models for point in one["points"]]
+    taken, taking = memory(models)
     costs = [
-        [one["model"], one["system"], f"{one['parameters']:,}", *memory(one), _likelihood(one["likelihood"])]
-        for one in models
+        [one["model"], one["system"], f"{one['parameters']:,}", *row, _likelihood(one["likelihood"])]
+        for one, row in zip(models, taking, strict=True)
     ]
     sections = [
         section("Frontier", *parts),
         section("Every point", table(head, rows)),
         section(
             "What each costs",
-            table(
-                [
-                    "model",
-                    "system",
-                    "parameters",
-                    "weights MB",
-                    "cache bytes per token",
-                    "slots per token",
-                    "nats per token",
-                ],
-                costs,
-            ),
+            table(["model", "system", "parameters", *taken, "nats per token"], costs),
         ),
     ]
     names = escape(", ".join(one["model"] for one in models))
