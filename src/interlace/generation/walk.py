@@ -231,7 +231,7 @@ class Walk:
             wanted = content[(last - 1) * size : len(known) + length]
             if not process.open(wanted[None]).any():
                 levels.value[last - 1] = 0.0  # only the filling behind the row's end is open
-        levels.prompt = levels.frontier()
+        levels.prompt = levels.past = levels.frontier()
         self.held.add(number, constraint, known, length, stop, levels, f"row {who}")
         place = self.layout.positions(torch.arange(self.width, device=self.device))
         if places is not None:
@@ -351,6 +351,7 @@ class Walk:
             not self.fuse
             and self.memory.keeps
             and self.process.feeds_draft
+            and any(row.levels.value[list(move.units)].any() for row, move in zip(rows, moves, strict=True))
             and any(units * size > done for units, done in zip(fed, before, strict=True))
         ):
             yield self.feed(chosen, [Span(done, n * size, n * size) for done, n in zip(before, fed, strict=True)])
@@ -423,6 +424,8 @@ class Walk:
             for u, level in enumerate(found[: len(moves[r].units)] if together > 1 else found, first)
             if rows[r].levels.value[u] > 0
         ]
+        for row in rows:
+            row.levels.past = row.first
         for row, u, level in reached:
             row.levels.value[u] = level
             row.levels.visits[u] += 1
@@ -435,8 +438,13 @@ class Walk:
         return [self._event(row, u, level, last=final.get(row.number) == u) for row, u, level in shown]
 
     def ready(self, r: int) -> int:
-        """How many tokens of a row could be in memory before its next move, that are worth a forward of their own."""
-        return self._kept(r, Walk._committable(self, r)) if self.memory.keeps else 0
+        """How many tokens of a row could be in memory before its next move, that are worth a forward of their own.
+
+        The move's own forward is left a token, even where it has nothing to decide.
+        """
+        if not self.memory.keeps:
+            return 0
+        return min(self._kept(r, Walk._committable(self, r)), self.reach(r) - self.extra - 1)
 
     def borders(self, r: int, most: int) -> int:
         """The last token up to which ``most`` tokens of what is ``ready`` can be fed: units that see each other go
