@@ -75,6 +75,8 @@ class Move:
     decides on their tokens as on those of a single unit, a window of so many units of which the row's end may leave
     fewer; some of them may be clean already. 0: every unit by itself. ``within``: the steps of these units, from the
     first to behind the last, where the ``of`` steps are those of several blocks one after the other; None: all of them.
+    ``whole``: patterns read all of these units as noisy, and no memory takes any, until every one of them is clean, as
+    if they were one: a block that may begin anywhere. False: each is past as soon as it and all before it are clean.
     """
 
     units: tuple[int, ...]
@@ -83,6 +85,7 @@ class Move:
     blind: bool = False
     together: int = 0
     within: tuple[int, int] | None = field(default=None, repr=False)
+    whole: bool = field(default=False, repr=False)
 
     @property
     def to(self) -> tuple[float, ...]:

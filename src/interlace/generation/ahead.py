@@ -42,7 +42,7 @@ class WalkAhead(Walk):
     def _turn(self, row: Row, unit: int) -> int:
         return 0  # a draft and its verification draw the same
 
-    def _levels(self, rows: Sequence[Row]) -> Tensor:
+    def _levels(self, rows: Sequence[Row], moves: Sequence[Move] = ()) -> Tensor:
         return torch.zeros_like(super()._levels(rows))  # a draft is shown as what it may turn out to be
 
     def _span(self, r: int, move: Move) -> Span:

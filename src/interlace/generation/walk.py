@@ -538,8 +538,10 @@ class Walk:
     def _committable(self, r: int) -> int:
         """How many units, from the first, see clean units only: their keys will never change."""
         row = self.alive[r]
+        move = self.schedule(row.levels, row.first)
+        past = min(move.units) if move is not None and move.whole else row.first
         done = self.memory.lengths[r] // self.layout.size
-        while done < row.first and self.pattern.horizon(done, len(row.levels)) < row.first:
+        while done < past and self.pattern.horizon(done, len(row.levels)) < past:
             done += 1
         return done
 
@@ -598,9 +600,9 @@ class Walk:
         return feed
 
     def _seen(self, chosen: list[int], index: Tensor, same: bool, which: list[int], reads: int) -> Tensor:
-        rows = [self.alive[chosen[r]] for r in which]
+        rows, moves = [self.alive[chosen[r]] for r in which], [self.moves[chosen[r]] for r in which]
         index = index[:1] if same else index if len(which) == len(index) else index[which]
-        levels, every = self._levels(rows), torch.arange(reads, device=self.device)[None]
+        levels, every = self._levels(rows, moves), torch.arange(reads, device=self.device)[None]
         return dense(self.pattern, self._tags(index, levels), self._tags(every, levels))
 
     def _there(self, feed: Feed, reads: int) -> Tensor:
@@ -608,11 +610,17 @@ class Walk:
         far = torch.tensor(feed.reads, device=self.device)[:, None].clamp_min(1)
         return (torch.arange(reads, device=self.device)[None] < far).unsqueeze(1)
 
-    def _levels(self, rows: Sequence[Row]) -> Tensor:
-        """The level of every unit of some rows, float32 [rows, units]; 0 where a row has no such unit."""
+    def _levels(self, rows: Sequence[Row], moves: Sequence[Move] = ()) -> Tensor:
+        """The level of every unit of some rows, float32 [rows, units]; 0 where a row has no such unit.
+
+        moves: their moves, where the level shall say who is a noisy unit, and not how noisy.
+        """
         found = np.zeros((len(rows), self.units), dtype=np.float32)
         for values, row in zip(found, rows, strict=True):
             values[: len(row.levels)] = row.levels.value
+        for values, move in zip(found, moves, strict=False):
+            if move.whole:
+                values[list(move.units)] = 1.0
         return torch.from_numpy(found).to(self.device)
 
     def _tags(self, index: Tensor, levels: Tensor) -> Tags:
