@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -39,8 +39,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Feed", "Guide", "Head", "Row", "Walk"]
 
-Guide = Callable[[Callable[[Tensor | None], Tensor], Tensor | None], Tensor]
-"""How a prediction is made from forwards under different labels: (predict(label), label) -> prediction."""
+
+class Guide(Protocol):
+    """How a prediction is made from several forwards: (predict, label) -> prediction.
+
+    ``predict(label)`` is that of a forward under a label, ``predict(label, hide=True)`` of one in which all that was
+    known of a row at its start is masked. hides: whether it asks for that, so that no memory may keep anything.
+    """
+
+    @property
+    def hides(self) -> bool: ...
+
+    def __call__(self, predict: Callable[..., Tensor], label: Tensor | None) -> Tensor: ...
 
 
 @dataclass(eq=False)
@@ -152,6 +162,8 @@ class Walk:
         self.carry: Tensor | None = None
         self.log_prob = torch.zeros(0, 1, device=self.device) if details else None
         self.order = torch.full((0, 1), -1, device=self.device) if details else None
+        hides = guide is not None and guide.hides
+        self.given = torch.zeros(0, 1, dtype=torch.bool, device=self.device) if hides else None
         self.top = None
         if top:
             shape = 0, 1, min(top, config.vocab_size)
@@ -177,6 +189,8 @@ class Walk:
                 self.carry = _grown(self.carry, *more)
             if self.log_prob is not None and self.order is not None:
                 self.log_prob, self.order = _grown(self.log_prob, *more), _grown(self.order, *more, fill=-1)
+            if self.given is not None:
+                self.given = _grown(self.given, *more)
             if self.top is not None:
                 self.top = _grown(self.top[0], *more), _grown(self.top[1], *more)
             if self.label is not None:
@@ -248,6 +262,9 @@ class Walk:
         self.content[number], self.positions[number] = content.to(self.device), place
         if self.label is not None:
             self.label[number] = self._label(label, who)
+        if self.given is not None:
+            self.given[number] = False
+            self.given[number, : len(known)] = (known != OPEN).to(self.device)
         if self.log_prob is not None and self.order is not None:
             self.log_prob[number], self.order[number] = 0.0, -1
         self.vacant.remove(number)
@@ -262,8 +279,16 @@ class Walk:
         return label
 
     def furnish(self, memory: str) -> None:
-        """Give the walk a memory for all the rows that are in its tables."""
+        """Give the walk a memory for all the rows that are in its tables.
+
+        Raises ``SettingError`` for one that keeps what guidance shows masked.
+        """
         config = self.config
+        if self.given is not None and memory != "none":
+            raise SettingError(
+                "guidance masks the prompt in every second forward, so no key can be kept; the memory is "
+                f"{memory!r}, pass none"
+            )
         shape = config.num_layers, config.num_kv_heads, config.head_dim, self.nowhere
         self.memory = own(memory, len(self.content), *shape, self.dtype, self.device)
 
@@ -378,8 +403,11 @@ class Walk:
         starts = [u * size - shift - spans[r].start for r, u, _ in live]
         read = self._where([r for r, _, _ in live], starts, cells, width - 1)
 
-        def predict(label: Tensor | None) -> Tensor:
-            hidden = self.fed(self.ahead(chosen, spans, label))
+        def predict(label: Tensor | None, hide: bool = False) -> Tensor:
+            feed = self.ahead(chosen, spans, label)
+            if hide:
+                self._hide(feed)
+            hidden = self.fed(feed)
             found: Tensor = self.network.head(self._read(hidden, read, wanted, width))
             return found
 
@@ -598,6 +626,15 @@ class Walk:
         if label is not None:
             feed.told["label"] = label[:, None].expand(-1, n)
         return feed
+
+    def _hide(self, feed: Feed) -> None:
+        """Mask what was known at the start."""
+        assert self.given is not None
+        owner = torch.tensor([self.alive[r].number for r in feed.rows], device=self.device)[:, None]
+        mask_id: int = self.process.mask_id  # type: ignore[attr-defined]
+        given = self.given[owner, feed.slots.clamp_max(self.width)]
+        given = given if feed.order is None else taken(given, feed.order)
+        feed.content = feed.content.masked_fill(given, mask_id)
 
     def _seen(self, chosen: list[int], index: Tensor, same: bool, which: list[int], reads: int) -> Tensor:
         rows, moves = [self.alive[chosen[r]] for r in which], [self.moves[chosen[r]] for r in which]

@@ -12,6 +12,7 @@ from .. import reveal
 from ..arrangements import Arrangement
 from ..attention.patterns import Pattern
 from ..errors import SettingError, nearest
+from ..generation import Guide
 from ..grid import Schedule
 from ..layouts import Layout
 from ..lookahead import Lookahead
@@ -41,6 +42,7 @@ class Parts:
     memory: str = "exact"
     arrangement: Arrangement | None = None
     lookahead: Lookahead | None = None
+    guide: Guide | None = None
 
     @property
     def sampling(self) -> dict[str, Any]:
