@@ -17,6 +17,7 @@ from interlace.grid import Noise
 from interlace.layouts import Blocks
 from interlace.memory import ExactKV
 from interlace.nn import Transformer, TransformerConfig
+from interlace.reveal import Dynamic, Static
 from interlace.schedules import BehindPrompt
 from interlace.systems import Parts, find
 from interlace.training.objectives import OneCopyLoss
@@ -51,10 +52,11 @@ def published(
     alg: str | None = None,
     chance: int | None = None,
     scale: float = 0.0,
+    fast: bool = False,
 ) -> tuple[list[int], int, int]:
     """The published sampler, batch 1, greedy: tokens, forwards, token slots. alg: the order in which Dream reveals.
 
-    chance: a seed, where LLaDA's remasking is "random". scale: LLaDA's cfg_scale.
+    chance: a seed, where LLaDA's remasking is "random". scale: LLaDA's cfg_scale. fast: a threshold without a quota.
     """
     total = len(prompt) + length
     row = torch.cat((prompt, torch.full((length,), MASK)))
@@ -87,7 +89,7 @@ def published(
                 size = end - begin
                 confidence = Noise((chance,)).order([0] * size, list(range(begin, end)), [k] * size, (1,))[:, 0]
             open = row[begin:end] == MASK
-            quota = quotas[min(k, steps - 1)]
+            quota = 1 if fast else quotas[min(k, steps - 1)]
             if alg:
                 times = torch.linspace(1, 1e-3, steps + 1)
                 left = open.sum()
@@ -121,8 +123,29 @@ def test_the_published_sampler(given: int, threshold: float | None, block: int, 
     prompt = tokens(given, seed=given)
     expected = published(prompt, 16, block, steps, threshold, 0, stale)
     settings = {"block_size": block, "steps": steps, "threshold": 1.0 if threshold is None else threshold}
-    row = complete(prompt, 16, parts_of("llada", **settings, cache=stale))
+    row = complete(prompt, 16, parts_of("llada", **settings, cache=stale, reveal="dynamic"))
     assert (row.content.tolist(), row.forwards, row.slots) == expected
+
+
+@pytest.mark.parametrize(("block", "steps"), [(8, 8), (8, 3), (16, 1)])
+@pytest.mark.parametrize("threshold", [0.2, 0.9])
+@pytest.mark.parametrize(
+    ("name", "stale"), [("llada", "none"), ("llada", "prefix"), ("llada", "dual"), ("dream", "none")]
+)
+def test_a_threshold_alone_is_fast_dllm(name: str, threshold: float, block: int, steps: int, stale: str) -> None:
+    """Where no rule is named: all that is sure, or the surest, whatever the steps."""
+    prompt = tokens(5)
+    expected = published(prompt, 16, block, steps, threshold, int(name == "dream"), stale, fast=True)
+    row = complete(prompt, 16, parts_of(name, block_size=block, steps=steps, threshold=threshold, cache=stale))
+    assert (row.content.tolist(), row.forwards, row.slots) == expected
+
+
+def test_the_rule_that_is_not_named() -> None:
+    rules: list[Any] = [parts_of(name).process for name in ("llada", "dream")]
+    assert [process.reveal for process in rules] == [Static(), Static()]
+    named: Any = parts_of("llada", threshold=0.5, reveal="dynamic").process
+    eoser: Any = parts_of("eoser-ass-cjgrpo", threshold=0.5, eoser=False).process
+    assert named.reveal == eoser.reveal == Dynamic(0.5)
 
 
 ALGS = [("maskgit_plus", "static"), ("topk_margin", "largest-margin"), ("entropy", "least-uncertain")]

@@ -8,9 +8,10 @@ from ..guidance import PromptMasked
 from ..layouts import Blocks
 from ..paces import Even, Pace
 from ..processes import AbsorbingMask
+from ..reveal import Reveal
 from ..schedules import BehindPrompt
 from ..training.objectives import OneCopyLoss
-from .system import CONFIDENCE, Parts, System, TextSettings
+from .system import CONFIDENCE, Parts, Rule, System, TextSettings
 
 EVEN = Even()
 
@@ -18,6 +19,9 @@ EVEN = Even()
 class LLaDASettings(TextSettings):
     """``block_size`` tokens of the answer are denoised together, counted from the end of the prompt."""
 
+    reveal: Rule | None = Field(  # type: ignore[assignment]
+        None, description="rule that says which candidates are fixed in a step (default: threshold below 1, or static)"
+    )
     cache: str = Field(
         "none",
         pattern="^(none|prefix|dual)$",
@@ -26,6 +30,11 @@ class LLaDASettings(TextSettings):
     guidance: float = Field(
         1.0, allow_inf_nan=False, description="how much the prompt counts; other than 1, at two forwards a step"
     )
+
+    def rule(self) -> Reveal:
+        """Where none is named, that of Fast-dLLM where a threshold is given, and else LLaDA's."""
+        usual = "threshold" if self.threshold < 1 else "static"
+        return TextSettings.rule(self if self.reveal else self.but(reveal=usual))
 
     def guide(self) -> PromptMasked | None:
         """None where the prompt counts as it is: then a step is one forward."""
