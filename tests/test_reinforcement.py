@@ -342,6 +342,7 @@ def test_held_out_answers_are_judged() -> None:
         ("tidar", {}, {}, "tidar does not reveal masks step by step"),
         ("wedlm", {}, {}, "wedlm does not reveal masks step by step"),
         ("llada", {"top_k": 3}, {}, "top_k and top_p cut what the policy can say"),
+        ("llada", {"guidance": 2.0}, {}, "guidance changes what the policy says"),
         ("llada", {"top_p": 0.9}, {}, "top_k and top_p cut what the policy can say"),
         (
             "llada",

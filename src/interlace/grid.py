@@ -29,22 +29,24 @@ class Levels:
 
     ``value[u]`` in [0, 1] is the noise that unit ``u`` still holds (for an absorbing mask: the share of its
     tokens that are still masked); ``visits[u]`` counts the moves that it has taken, so that a schedule of fixed
-    steps needs no state of its own. ``prompt``: how many units, from the first, were clean at the start.
+    steps needs no state of its own. ``prompt``: how many units, from the first, were clean at the start; ``past``: how
+    many of them were when the last move was made, so that its forward could commit them.
 
     >>> Levels.start(3)
-    Levels(value=array([1., 1., 1.]), visits=array([0, 0, 0]), prompt=0)
+    Levels(value=array([1., 1., 1.]), visits=array([0, 0, 0]), prompt=0, past=0)
     """
 
     value: np.ndarray
     visits: np.ndarray
     prompt: int = 0
+    past: int = 0
 
     @classmethod
     def start(cls, units: int, clean: int = 0) -> Levels:
         """All noise, except the first ``clean`` units (a prompt)."""
         value = np.ones(units)
         value[:clean] = 0.0
-        return cls(value, np.zeros(units, dtype=np.int64), clean)
+        return cls(value, np.zeros(units, dtype=np.int64), clean, clean)
 
     def __len__(self) -> int:
         return len(self.value)
@@ -72,6 +74,8 @@ class Move:
     decides on their tokens as on those of a single unit, a window of so many units of which the row's end may leave
     fewer; some of them may be clean already. 0: every unit by itself. ``within``: the steps of these units, from the
     first to behind the last, where the ``of`` steps are those of several blocks one after the other; None: all of them.
+    ``whole``: patterns read all of these units as noisy, and no memory takes any, until every one of them is clean, as
+    if they were one: a block that may begin anywhere. False: each is past as soon as it and all before it are clean.
     """
 
     units: tuple[int, ...]
@@ -80,6 +84,7 @@ class Move:
     blind: bool = False
     together: int = 0
     within: tuple[int, int] | None = field(default=None, repr=False)
+    whole: bool = field(default=False, repr=False)
 
     @property
     def to(self) -> tuple[float, ...]:
@@ -114,7 +119,8 @@ def walk(schedule: Schedule, units: int, clean: int = 0, limit: int = 100_000) -
         move = schedule(levels)
         if move is None:
             return
-        yield Levels(levels.value.copy(), levels.visits.copy(), clean), move
+        yield Levels(levels.value.copy(), levels.visits.copy(), clean, levels.past), move
+        levels.past = levels.frontier()
         index = list(move.units)
         levels.value[index] = move.to
         levels.visits[index] += 1

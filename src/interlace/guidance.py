@@ -1,4 +1,4 @@
-"""Guidance: a prediction made from forwards under several labels."""
+"""Guidance: a prediction made from two, one of which was not told what is wanted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .errors import SettingError
 
-__all__ = ["ClassifierFree"]
+__all__ = ["ClassifierFree", "PromptMasked"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,38 @@ class ClassifierFree:
     scale: float
     null: int
 
-    def __call__(self, predict: Callable[[Tensor | None], Tensor], label: Tensor | None) -> Tensor:
+    hides = False
+
+    def __call__(self, predict: Callable[..., Tensor], label: Tensor | None) -> Tensor:
         if label is None:
             raise SettingError("guidance needs a label for every row; pass label=[...]")
         conditional = predict(label)
         if self.scale == 1:
             return conditional
-        null = predict(torch.full_like(label, self.null))
-        return null + self.scale * (conditional - null)
+        return _guided(conditional, predict(torch.full_like(label, self.null)), self.scale)
+
+
+@dataclass(frozen=True)
+class PromptMasked:
+    """null + scale * (conditional - null): two forwards a step, of the row, and of the row with its prompt masked.
+
+    Masked is all that was known at the start, before and behind what is open. Every key depends on it, so nothing of
+    the past can be kept (memory "none"). Source: LLaDA (arXiv:2502.09992), whose ``cfg_scale`` is scale - 1;
+    unsupervised guidance of masked models, arXiv:2410.18514.
+
+    >>> said = iter(torch.tensor([[2.0, 0.0], [1.0, 0.0]]))           # with the prompt, and without it
+    >>> PromptMasked(1.5)(lambda label, hide=False: next(said), None)
+    tensor([2.5000, 0.0000])
+    """
+
+    scale: float
+
+    hides = True
+
+    def __call__(self, predict: Callable[..., Tensor], label: Tensor | None) -> Tensor:
+        conditional = predict(label)
+        return _guided(conditional, predict(label, hide=True), self.scale)
+
+
+def _guided(conditional: Tensor, null: Tensor, scale: float) -> Tensor:
+    return null + scale * (conditional - null)

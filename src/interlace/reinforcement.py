@@ -102,6 +102,8 @@ class Rollouts:
         assert isinstance(decoding, TextSettings) and isinstance(process, AbsorbingMask)
         if decoding.top_k or decoding.top_p < 1:
             raise SettingError("top_k and top_p cut what the policy can say; leave them out")
+        if model.parts.guide is not None:
+            raise SettingError("guidance changes what the policy says; leave it out")
         model.encode("")  # without a tokenizer nothing can be asked, which is said before any work
         self.network, self.tokenizer, self.stop = model.network, model.tokenizer, model.checkpoint.stop_token_ids
         self.world, self.settings, self.seed, self.folder, self.autocast = world, settings, seed, folder, autocast

@@ -21,6 +21,7 @@ SYSTEMS: list[tuple[str, dict[str, Any]]] = [
     ("fast-dllm-v2", {"block_size": 8, "sub_block_size": 4, "threshold": 0.3}),
     ("fast-dllm-v2", {"block_size": 8, "sub_block_size": 4, "sub_block_cache": True, "threshold": 0.3}),
     ("wedlm", {"block_size": 8, "window": 6, "entropy": 2.5}),
+    ("wedlm", {"block_size": 8, "window": 4, "entropy": 9.0, "refill": "after"}),
     ("tidar", {"block_size": 3}),
     ("diffusion-gemma", {"block_size": 4, "steps": 4}),
     ("llada", {"block_size": 4, "threshold": 0.3}),

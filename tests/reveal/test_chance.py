@@ -173,9 +173,19 @@ def test_a_number_of_zero_is_one_like_others() -> None:
         assert torch.equal(rule(zero), open)
 
 
+def test_an_infinite_temperature_takes_any_order() -> None:
+    """Whatever the scores: that of the numbers alone, to which a large temperature comes down as well."""
+    unit = some(1000)
+    chosen = Tempered(Static(), float("inf"))(unit)
+    assert torch.equal(chosen, Proposal.top(unit, unit.uniform, unit.quota))
+    assert torch.equal(chosen, Tempered(Static(), 1e30)(unit))
+    assert torch.equal(chosen, Tempered(LargestMargin(), float("inf"))(unit))
+
+
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
 def test_bad_settings_are_refused(value: float) -> None:
-    with pytest.raises(SettingError, match=f"the temperature of the order is {value}; pass 0"):
-        Tempered(Static(), value)
+    if value != float("inf"):
+        with pytest.raises(SettingError, match=f"the temperature of the order is {value}; pass 0"):
+            Tempered(Static(), value)
     with pytest.raises(SettingError, match=f"eps is {value}; pass the time"):
         Ancestral(value)

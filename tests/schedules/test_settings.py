@@ -9,7 +9,16 @@ import pytest
 
 from interlace import schedules
 from interlace.errors import SettingError
-from interlace.schedules import AllAtOnce, BlockByBlock, Diagonal, LevelByLevel, Successive, TokenByToken, schedule_text
+from interlace.schedules import (
+    AllAtOnce,
+    BlockByBlock,
+    Diagonal,
+    LevelByLevel,
+    Streaming,
+    Successive,
+    TokenByToken,
+    schedule_text,
+)
 from interlace.schedules import parse_schedule as parse
 
 
@@ -23,6 +32,8 @@ from interlace.schedules import parse_schedule as parse
         (lambda: Diagonal(4, 0, 1), "window is 0; pass 1 or more"),
         (lambda: Diagonal(4, 2, 5), "lag is 5 with 4 steps; pass 0"),
         (lambda: Diagonal(4, 2, -1), "lag is -1 with 4 steps; pass 0"),
+        (lambda: Streaming(0), "window is 0; pass 1 or more"),
+        (lambda: Streaming(4, "later"), "refill is 'later'; pass 'before' or 'after'"),  # type: ignore[arg-type]
         (lambda: Successive((3, 4), (2,)), "pass as many of both, 1 or more each"),
         (lambda: Successive((3, 0), (2, 1)), "pass as many of both, 1 or more each"),
         (lambda: Successive((), ()), "pass as many of both, 1 or more each"),
@@ -42,6 +53,7 @@ def test_a_setting_outside_its_range(make: Callable[[], Any], message: str) -> N
         ("all-at-once:steps=12", AllAtOnce(12)),
         ("level-by-level:steps=4", LevelByLevel(4)),
         ("diagonal:steps=4,window=3,lag=2", Diagonal(4, window=3, lag=2)),
+        ("streaming:window=4,refill=after", Streaming(4, "after")),
         ("successive:sizes=3+4+9,steps=2+1+1", Successive((3, 4, 9), (2, 1, 1))),
         ("successive:sizes=8,steps=4", Successive((8,), (4,))),
     ],
@@ -74,6 +86,10 @@ def test_spaces_and_order_do_not_matter() -> None:
         ("block-by-block:steps", "'steps' is no setting"),
         ("block-by-block:steps=4,steps=5", "'steps=5' is no setting"),
         ("block-by-block:steps=0", "steps is 0; pass 1 or more"),
+        (
+            "streaming:window=4,refill=later",
+            "'refill=later' is no setting of .* write streaming:window=N,refill=before/after",
+        ),
         ("block-by-block:steps=1+2", "'steps=1\\+2' is no setting"),
         ("successive:sizes=3+,steps=2", r"'sizes=3\+' is no setting of .* write successive:sizes=N"),
         ("token-by-token:steps=1", "'steps=1' is no setting of the schedule token-by-token; write token-by-token"),

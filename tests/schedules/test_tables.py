@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from interlace.grid import Levels, Schedule, walk
-from interlace.schedules import AllAtOnce, BehindPrompt, BlockByBlock, Diagonal, LevelByLevel, Seeded, TokenByToken
+from interlace.schedules import (
+    AllAtOnce,
+    BehindPrompt,
+    BlockByBlock,
+    Diagonal,
+    LevelByLevel,
+    Seeded,
+    Streaming,
+    TokenByToken,
+)
 
 
 def table(schedule: Schedule, units: int, clean: int = 0) -> str:
@@ -58,6 +67,12 @@ def test_a_prompt_of_two_units(schedule: Schedule, expected: str) -> None:
 def test_blocks_behind_the_prompt() -> None:
     assert table(BehindPrompt(2, 2), units=6, clean=1) == drawn("...... 01.... 01.... ..01.. ..01.. ....01")
     assert table(BehindPrompt(3, 1), units=3) == drawn("0 0 0")
+
+
+def test_a_window_that_is_refilled_before_or_after_the_forward() -> None:
+    """A path that is drawn fills the whole window; refilled after, a move of its own commits what was filled."""
+    assert table(Streaming(2), units=5, clean=1) == drawn(".. 0. 0. .0 .0")
+    assert table(Streaming(2, "after"), units=5, clean=1) == drawn("... 00. 00. ..0 ..0")
 
 
 def test_seeded_blocks_begin_blind() -> None:

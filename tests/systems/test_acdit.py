@@ -39,7 +39,7 @@ def scam(parts: Parts) -> Any:
 
 def film(prompt: Tensor, length: int, parts: Parts, label: int = 0, seed: int = 7, **options: Any) -> Tensor:
     """The whole row."""
-    events = generate(video_network(), [prompt], length, **parts.sampling, label=[label], seed=seed, **options)
+    events = generate(video_network(), [prompt], length, **parts.sampling | {"label": [label], "seed": seed} | options)
     return collect(events, [prompt], length)[0].row
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -233,3 +234,23 @@ def test_with_and_without_memory(fuse: bool) -> None:
             )[0],
         ]
         assert rows[0].content.tolist() == rows[1].content.tolist()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize(("block", "sub"), [(4, 4), (8, 4), (8, 2)])
+@pytest.mark.parametrize("given", [1, 6, 8])
+def test_chance_ends_and_is_the_same_with_and_without_memory(given: int, block: int, sub: int, steps: int) -> None:
+    """Ancestral: a move may fix nothing, the blind one that begins a block too."""
+    parts = fast(block_size=block, sub_block_size=sub, steps=steps, reveal="ancestral", temperature=0.8)
+    prompt = tokens(given, seed=given)
+    for seed in range(4):
+        rows = [
+            complete(prompt, 14, replace(parts, memory=memory), fuse=fuse, seed=seed, details=True)
+            for memory, fuse in (("exact", True), ("exact", False), ("none", True))
+        ]
+        assert all(len(row.content) == 14 and MASK not in row.content.tolist() for row in rows)
+        for row in rows[1:]:
+            assert row.content.tolist() == rows[0].content.tolist()
+            assert row.log_prob is not None and rows[0].log_prob is not None
+            torch.testing.assert_close(row.log_prob, rows[0].log_prob, rtol=0, atol=1e-4)
+        assert rows[0].forwards <= 2 * steps * -(-(given + 14) // sub)

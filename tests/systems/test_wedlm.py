@@ -49,15 +49,16 @@ def causal(content: Tensor, places: Tensor) -> Tensor:
 
 
 def published(
-    prompt: Tensor, length: int, window: int, bound: float, penalty: float
+    prompt: Tensor, length: int, window: int, bound: float, penalty: float, refill: str
 ) -> tuple[Tensor, Tensor, int, int]:
-    """The engine's decoder without its cache: tokens, log-probabilities, forwards, token instances."""
+    """Both decoders without their cache: tokens, log-probabilities, forwards, token instances."""
     total, committed, forwards, instances = len(prompt) + length, 0, 0, 0
     row = torch.cat((prompt, torch.full((length,), MASK)))
     log_prob = torch.zeros(total)
     while (row == MASK).any():
         first = int((row == MASK).nonzero()[0])
-        inside = torch.arange(committed, min(first + window, total))
+        begin = first if refill == "before" else max(committed, len(prompt))
+        inside = torch.arange(committed, min(begin + window, total))
         order = torch.cat((inside[row[inside] != MASK], inside[row[inside] == MASK]))
         places = torch.cat((torch.arange(committed), order))
         said = causal(row[places], places).log_softmax(-1)[committed:]
@@ -67,7 +68,8 @@ def published(
         entropy = -(said.exp() * said.clamp_min(-1e4)).sum(-1)
         score = entropy + penalty * (open - first)
         fixed = score < bound
-        fixed[score.argmin()] = True
+        if len(open):
+            fixed[score.argmin()] = True
         best = said.max(-1)
         row[open[fixed]], log_prob[open[fixed]] = best.indices[fixed], best.values[fixed]
         committed = first
@@ -148,13 +150,15 @@ def test_the_memory_stream_is_a_causal_model_and_masks_do_not_touch_it() -> None
     torch.testing.assert_close(seen[0], plain, rtol=0, atol=1e-5 * float(plain.abs().max()))
 
 
+@pytest.mark.parametrize("refill", ["before", "after"])
 @pytest.mark.parametrize("window", [1, 2, 4, 16])
 @pytest.mark.parametrize("given", [1, 2, 6])  # masks alone all say the same: a tie
 @pytest.mark.parametrize(("bound", "penalty"), [(0.0, 0.0), (1.5, 0.0), (2.0, 0.05), (2.5, 0.02), (100.0, 0.0)])
-def test_the_published_decoder(bound: float, penalty: float, given: int, window: int) -> None:
+def test_the_published_decoder(bound: float, penalty: float, given: int, window: int, refill: str) -> None:
     prompt, length = tokens(given, seed=given), 17
-    expected, log_prob, forwards, instances = published(prompt, length, window, bound, penalty)
-    row = complete(prompt, length, wedlm(window=window, entropy=bound, penalty=penalty), details=True)
+    expected, log_prob, forwards, instances = published(prompt, length, window, bound, penalty, refill)
+    parts = wedlm(window=window, entropy=bound, penalty=penalty, refill=refill)
+    row = complete(prompt, length, parts, details=True)
     assert row.content.tolist() == expected.tolist()
     torch.testing.assert_close(row.log_prob, log_prob, rtol=1e-4, atol=1e-4)
     assert (row.forwards, row.slots) == (forwards, instances)
@@ -188,21 +192,28 @@ class Scripted(nn.Module):
         return logits
 
 
-def test_the_table_of_a_window() -> None:
-    """Window 4, eight tokens, bound 0.5: what each forward is given, in physical order.
+def fed(hard: set[int], length: int, refill: str) -> list[list[int]]:
+    """What each forward of a window of 4 with bound 0.5 is given, and what a last one would only have to commit."""
+    scripted, parts = Scripted(hard), wedlm(window=4, entropy=0.5, penalty=0.0, refill=refill)
+    events = list(generate(scripted, [[]], length, **parts.sampling))  # type: ignore[arg-type]
+    assert (events[-1].forwards, events[-1].slots) == (len(scripted.fed), sum(map(len, scripted.fed)))
+    final = [event.unit for event in events if event.forwards == events[-1].forwards]
+    return [*scripted.fed, list(range(min(final), length))]
 
-    The engine's last forward, which commits the last token, is not needed here.
-    """
-    scripted = Scripted({1, 5, 7})
-    list(generate(scripted, [[]], 8, **wedlm(window=4, entropy=0.5, penalty=0.0).sampling))  # type: ignore[arg-type]
-    assert scripted.fed == [[0, 1, 2, 3], [0, 2, 3, 1, 4], [1, 2, 3, 4, 5, 6, 7], [5, 6, 7]]
+
+def test_the_tables_of_a_window() -> None:
+    """Eight tokens, in physical order; the last forward, which only commits the last token, is not fed here."""
+    engine, paper = fed({1, 5, 7}, 8, "before"), fed({1, 5, 7}, 8, "after")
+    assert engine == [[0, 1, 2, 3], [0, 2, 3, 1, 4], [1, 2, 3, 4, 5, 6, 7], [5, 6, 7], [7]]
+    assert paper == [[0, 1, 2, 3], [0, 2, 3, 1], [1, 2, 3, 4], [4, 5, 6, 7], [5, 6, 7], [7]]
+    assert 8 / sum(map(len, engine)) == 8 / sum(map(len, paper)) == 0.4  # p_cache
 
 
-def test_a_sure_model_commits_a_window_per_forward() -> None:
-    """In steady state a forward is given two windows: the one filled last, and the next."""
-    scripted = Scripted(set())
-    list(generate(scripted, [[]], 16, **wedlm(window=4, entropy=0.5, penalty=0.0).sampling))  # type: ignore[arg-type]
-    assert [len(places) for places in scripted.fed] == [4, 8, 8, 8]
+def test_a_sure_model_fills_a_window_per_forward_or_per_second_one() -> None:
+    """Refilled before, a forward is given the window filled last and the next one; after, each is committed alone."""
+    engine, paper = fed(set(), 16, "before"), fed(set(), 16, "after")
+    assert [len(places) for places in engine] == [4, 8, 8, 8, 4] and [len(places) for places in paper] == [4] * 8
+    assert 16 / sum(map(len, engine)) == 16 / sum(map(len, paper)) == 0.5  # p_cache
 
 
 def test_a_large_penalty_goes_from_left_to_right() -> None:
@@ -240,9 +251,10 @@ def test_the_cache_is_that_of_a_fresh_causal_prefill(memories: list[ExactKV]) ->
     assert len(seen) > 3
 
 
+@pytest.mark.parametrize("refill", ["before", "after"])
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
-def test_a_row_in_a_batch_is_the_row_alone(temperature: float) -> None:
-    parts = wedlm(window=4, entropy=2.3, temperature=temperature)
+def test_a_row_in_a_batch_is_the_row_alone(temperature: float, refill: str) -> None:
+    parts = wedlm(window=4, entropy=2.3, temperature=temperature, refill=refill)
     prompts = [tokens(n, seed=n).tolist() for n in (0, 1, 6, 11)]
     lengths, seeds = [9, 16, 2, 20], [1, 2, 3, 4]
     options: dict[str, Any] = {"stop": (4,), "details": True}
@@ -256,17 +268,33 @@ def test_a_row_in_a_batch_is_the_row_alone(temperature: float) -> None:
         assert (row.forwards, row.slots) == (alone.forwards, alone.slots)
 
 
-def test_with_and_without_memory_and_fusion() -> None:
-    parts = wedlm(window=4, entropy=2.3)
+@pytest.mark.parametrize("entropy", [2.3, 100.0])
+@pytest.mark.parametrize("refill", ["before", "after"])
+def test_with_and_without_memory_and_fusion(refill: str, entropy: float) -> None:
+    parts = wedlm(window=4, entropy=entropy, refill=refill)
     rows = [complete(tokens(6), 14, parts, **options) for options in ({}, {"fuse": False})]
     events = generate(network(), [tokens(6)], 14, **parts.sampling | {"memory": "none"})
     rows.append(collect(events, [tokens(6)], 14)[0])
     assert len({tuple(row.content.tolist()) for row in rows}) == 1
 
 
-def test_infilling_sees_what_lies_behind_within_the_window() -> None:
+def test_a_gap_whose_end_is_far_behind_the_window() -> None:
+    """The known tokens behind it are more than a window holds: nothing is committed that was not fed."""
+    row = [*tokens(4).tolist(), OPEN, OPEN, *tokens(9, seed=3).tolist(), OPEN, OPEN, OPEN]
+    found = []
+    for memory in ("exact", "none"):
+        parts = wedlm(window=3, entropy=100.0, refill="after").sampling | {"memory": memory}
+        events = generate(network(), [row], 4, **parts, details=True)
+        found.append(collect(events, [row], 4, starts=[4])[0])
+    assert found[0].content.tolist() == found[1].content.tolist()
+    assert found[0].log_prob is not None and found[1].log_prob is not None
+    torch.testing.assert_close(found[0].log_prob, found[1].log_prob, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("refill", ["before", "after"])
+def test_infilling_sees_what_lies_behind_within_the_window(refill: str) -> None:
     """Known tokens behind a gap stand in front of it, so another suffix gives another filling."""
-    parts = wedlm(window=8, entropy=0.0)
+    parts = wedlm(window=8, entropy=0.0, refill=refill)
     before, after = tokens(4).tolist(), tokens(4, seed=9).tolist()
     rows = [
         collect(generate(network(), [row], 0, **parts.sampling, details=True), [row], 0, starts=[4])[0]

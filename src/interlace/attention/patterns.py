@@ -34,7 +34,7 @@ class Tags(NamedTuple):
     index: place in its document, from 0. unit: the unit (block, frame, chunk) that it belongs to.
     document: tokens of different documents never see each other; -1 is padding, which sees and is seen by nothing.
     copy: 0 for the clean copy; 1, 2, ... for noisy ones. In sampling there is one: 0 for tokens of clean units, 1 for
-    those of units that are not.
+    those of units that are not, and of live blocks (``Move.whole``) of which any is not.
     """
 
     index: Tensor  # type: ignore[assignment]  # a tuple has a method of this name

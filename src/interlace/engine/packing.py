@@ -75,4 +75,4 @@ def heads(network: Any, hidden: Sequence[Tensor]) -> list[Tensor]:
     flat = [one.reshape(-1, one.shape[-1]) for one in hidden]
     every = network.head(torch.cat(flat)) if len(flat) > 1 else network.head(flat[0])
     found = every.split([len(one) for one in flat])
-    return [one.view(*shape.shape[:-1], -1) for one, shape in zip(found, hidden, strict=True)]
+    return [one.view(*shape.shape[:-1], one.shape[-1]) for one, shape in zip(found, hidden, strict=True)]

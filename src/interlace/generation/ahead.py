@@ -42,7 +42,7 @@ class WalkAhead(Walk):
     def _turns(self, row: Row, first: int, count: int) -> list[int]:
         return [0] * count  # a draft and its verification draw the same
 
-    def _levels(self, rows: Sequence[Row]) -> Tensor:
+    def _levels(self, rows: Sequence[Row], moves: Sequence[Move] = ()) -> Tensor:
         return torch.zeros_like(super()._levels(rows))  # a draft is shown as what it may turn out to be
 
     def _span(self, r: int, move: Move) -> Span:

@@ -67,7 +67,7 @@ def generate(
             carries from step to step are drafts, shown in place of open tokens.
         stop: token ids that end a row, after the unit in which they appear behind the prompt.
         seed: one seed for every row, or one per row. label: class of every row, for conditional networks.
-        guide: how predictions under several labels are combined (``interlace.guidance``).
+        guide: how predictions of several forwards a step are combined (``interlace.guidance``).
         drafts: also yield units that are still noisy, after every step.
         fuse: feed a clean unit together with the next unit's first step; False spends a forward of its own on it.
         details: record log-probabilities and the order of reveal.

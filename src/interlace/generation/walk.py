@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -39,8 +39,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Feed", "Guide", "Head", "Row", "Walk"]
 
-Guide = Callable[[Callable[[Tensor | None], Tensor], Tensor | None], Tensor]
-"""How a prediction is made from forwards under different labels: (predict(label), label) -> prediction."""
+
+class Guide(Protocol):
+    """How a prediction is made from several forwards: (predict, label) -> prediction.
+
+    ``predict(label)`` is that of a forward under a label, ``predict(label, hide=True)`` of one in which all that was
+    known of a row at its start is masked. hides: whether it asks for that, so that no memory may keep anything.
+    """
+
+    @property
+    def hides(self) -> bool: ...
+
+    def __call__(self, predict: Callable[..., Tensor], label: Tensor | None) -> Tensor: ...
 
 
 @dataclass(eq=False)
@@ -161,6 +171,8 @@ class Walk:
         self.carry: Tensor | None = None
         self.log_prob = torch.zeros(0, 1, device=self.device) if details else None
         self.order = torch.full((0, 1), -1, device=self.device) if details else None
+        hides = guide is not None and guide.hides
+        self.given = torch.zeros(0, 1, dtype=torch.bool, device=self.device) if hides else None
         self.top = None
         if top:
             shape = 0, 1, min(top, config.vocab_size)
@@ -186,6 +198,8 @@ class Walk:
                 self.carry = _grown(self.carry, *more)
             if self.log_prob is not None and self.order is not None:
                 self.log_prob, self.order = _grown(self.log_prob, *more), _grown(self.order, *more, fill=-1)
+            if self.given is not None:
+                self.given = _grown(self.given, *more)
             if self.top is not None:
                 self.top = _grown(self.top[0], *more), _grown(self.top[1], *more)
             if self.label is not None:
@@ -240,7 +254,7 @@ class Walk:
             wanted = content[(last - 1) * size : len(known) + length]
             if not process.open(wanted[None]).any():
                 levels.value[last - 1] = 0.0  # only the filling behind the row's end is open
-        levels.prompt = levels.frontier()
+        levels.prompt = levels.past = levels.frontier()
         self.held.add(number, constraint, known, length, stop, levels, f"row {who}")
         place = self.layout.positions(torch.arange(self.width, device=self.device))
         if places is not None:
@@ -257,6 +271,9 @@ class Walk:
         self.content[number], self.positions[number] = content.to(self.device), place
         if self.label is not None:
             self.label[number] = self._label(label, who)
+        if self.given is not None:
+            self.given[number] = False
+            self.given[number, : len(known)] = (known != OPEN).to(self.device)
         if self.log_prob is not None and self.order is not None:
             self.log_prob[number], self.order[number] = 0.0, -1
         self.vacant.remove(number)
@@ -271,8 +288,16 @@ class Walk:
         return label
 
     def furnish(self, memory: str) -> None:
-        """Give the walk a memory for all the rows that are in its tables."""
+        """Give the walk a memory for all the rows that are in its tables.
+
+        Raises ``SettingError`` for one that keeps what guidance shows masked.
+        """
         config = self.config
+        if self.given is not None and memory != "none":
+            raise SettingError(
+                "guidance masks the prompt in every second forward, so no key can be kept; the memory is "
+                f"{memory!r}, pass none"
+            )
         shape = config.num_layers, config.num_kv_heads, config.head_dim, self.nowhere
         self.memory = own(memory, len(self.content), *shape, self.dtype, self.device)
 
@@ -360,6 +385,7 @@ class Walk:
             not self.fuse
             and self.memory.keeps
             and self.process.feeds_draft
+            and any(row.levels.value[list(move.units)].any() for row, move in zip(rows, moves, strict=True))
             and any(units * size > done for units, done in zip(fed, before, strict=True))
         ):
             yield self.feed(chosen, [Span(done, n * size, n * size) for done, n in zip(before, fed, strict=True)])
@@ -386,8 +412,11 @@ class Walk:
         starts = [u * size - shift - spans[r].start for r, u, _ in live]
         read = self._where([r for r, _, _ in live], starts, cells, width - 1)
 
-        def predict(label: Tensor | None) -> Tensor:
-            hidden = self.fed(self.ahead(chosen, spans, label))
+        def predict(label: Tensor | None, hide: bool = False) -> Tensor:
+            feed = self.ahead(chosen, spans, label)
+            if hide:
+                self._hide(feed)
+            hidden = self.fed(feed)
             found: Tensor = self.network.head(self._read(hidden, read, wanted, width))
             return found
 
@@ -435,6 +464,8 @@ class Walk:
             )
             if noisy
         ]
+        for row in rows:
+            row.levels.past = row.first
         for row, u, level in reached:
             row.levels.value[u] = level
             row.levels.visits[u] += 1
@@ -447,8 +478,13 @@ class Walk:
         return self._events([(row, u, level, final.get(row.number) == u) for row, u, level in shown])
 
     def ready(self, r: int) -> int:
-        """How many tokens of a row could be in memory before its next move, that are worth a forward of their own."""
-        return self._kept(r, Walk._committable(self, r)) if self.memory.keeps else 0
+        """How many tokens of a row could be in memory before its next move, that are worth a forward of their own.
+
+        The move's own forward is left a token, even where it has nothing to decide.
+        """
+        if not self.memory.keeps:
+            return 0
+        return min(self._kept(r, Walk._committable(self, r)), self.reach(r) - self.extra - 1)
 
     def borders(self, r: int, most: int) -> int:
         """The last token up to which ``most`` tokens of what is ``ready`` can be fed: units that see each other go
@@ -544,8 +580,10 @@ class Walk:
     def _committable(self, r: int) -> int:
         """How many units, from the first, see clean units only: their keys will never change."""
         row = self.alive[r]
+        move = self.schedule(row.levels, row.first)
+        past = min(move.units) if move is not None and move.whole else row.first
         done = self.memory.lengths[r] // self.layout.size
-        while done < row.first and self.pattern.horizon(done, len(row.levels)) < row.first:
+        while done < past and self.pattern.horizon(done, len(row.levels)) < past:
             done += 1
         return done
 
@@ -605,10 +643,19 @@ class Walk:
             feed.told["label"] = label[:, None].expand(-1, n)
         return feed
 
+    def _hide(self, feed: Feed) -> None:
+        """Mask what was known at the start."""
+        assert self.given is not None
+        owner = torch.tensor([self.alive[r].number for r in feed.rows], device=self.device)[:, None]
+        mask_id: int = self.process.mask_id  # type: ignore[attr-defined]
+        given = self.given[owner, feed.slots.clamp_max(self.width)]
+        given = given if feed.order is None else taken(given, feed.order)
+        feed.content = feed.content.masked_fill(given, mask_id)
+
     def _seen(self, chosen: list[int], index: Tensor, same: bool, which: list[int], reads: int) -> Tensor:
-        rows = [self.alive[chosen[r]] for r in which]
+        rows, moves = [self.alive[chosen[r]] for r in which], [self.moves[chosen[r]] for r in which]
         index = index[:1] if same else index if len(which) == len(index) else index[which]
-        levels, every = self._levels(rows), torch.arange(reads, device=self.device)[None]
+        levels, every = self._levels(rows, moves), torch.arange(reads, device=self.device)[None]
         return dense(self.pattern, self._tags(index, levels), self._tags(every, levels))
 
     def _there(self, feed: Feed, reads: int) -> Tensor:
@@ -616,11 +663,17 @@ class Walk:
         far = torch.tensor(feed.reads, device=self.device)[:, None].clamp_min(1)
         return (torch.arange(reads, device=self.device)[None] < far).unsqueeze(1)
 
-    def _levels(self, rows: Sequence[Row]) -> Tensor:
-        """The level of every unit of some rows, float32 [rows, units]; 0 where a row has no such unit."""
+    def _levels(self, rows: Sequence[Row], moves: Sequence[Move] = ()) -> Tensor:
+        """The level of every unit of some rows, float32 [rows, units]; 0 where a row has no such unit.
+
+        moves: their moves, where the level shall say who is a noisy unit, and not how noisy.
+        """
         found = np.zeros((len(rows), self.units), dtype=np.float32)
         for values, row in zip(found, rows, strict=True):
             values[: len(row.levels)] = row.levels.value
+        for values, move in zip(found, moves, strict=False):
+            if move.whole:
+                values[list(move.units)] = 1.0
         return torch.from_numpy(found).to(self.device)
 
     def _tags(self, index: Tensor, levels: Tensor) -> Tags:

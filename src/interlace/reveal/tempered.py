@@ -20,10 +20,11 @@ class Tempered:
     The score is what the rule ranks by: confidence, margin, -entropy. They are the k largest of
     score + temperature G, a Gumbel number G = -log(-log u) for every token (Gumbel-top-k, arXiv:1903.06059). Only
     that choice changes: a threshold is compared with the confidence itself, and a rule that takes no k best (left to
-    right, a bound on entropies, chance) stays what it is. Temperature 0 is the rule; a high one is any order.
+    right, a bound on entropies, chance) stays what it is. Temperature 0 is the rule; an infinite one leaves the score
+    out: k tokens at random, every choice as likely as any other.
 
-    Called ``alg_temp`` by Dream (arXiv:2508.15487). Raises ``SettingError`` for a temperature that is negative or
-    infinite.
+    Called ``alg_temp`` by Dream (arXiv:2508.15487); the infinite one is ``remasking="random"`` of LLaDA
+    (arXiv:2502.09992). Raises ``SettingError`` for a negative temperature.
 
     >>> from types import SimpleNamespace
     >>> from .static import Static
@@ -39,14 +40,16 @@ class Tempered:
     temperature: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
+        if not self.temperature >= 0:
             raise SettingError(
-                f"the temperature of the order is {self.temperature}; pass 0 (the most confident) or a positive number"
+                f"the temperature of the order is {self.temperature}; pass 0 (the most confident), a positive number, "
+                "or inf (any order)"
             )
 
     def __call__(self, proposal: Proposal) -> Tensor:
         def key(score: Tensor) -> Tensor:
             uniform = proposal.uniform.clamp_min(torch.finfo(torch.float32).tiny)
-            return score - self.temperature * (-uniform.log()).log()
+            gumbel = -(-uniform.log()).log()
+            return gumbel if self.temperature == float("inf") else score + self.temperature * gumbel
 
         return self.rule(proposal.ranked(key))

@@ -49,4 +49,4 @@ class BehindPrompt:
         begin = first - (first - levels.prompt) % self.size
         units = tuple(range(begin, min(begin + self.size, len(levels))))
         step = min(int(levels.visits[first]), self.steps - 1)
-        return Move(units, (step,) * len(units), self.steps, together=self.size)
+        return Move(units, (step,) * len(units), self.steps, together=self.size, whole=True)

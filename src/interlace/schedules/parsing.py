@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import SettingError
 from ..grid import Schedule
@@ -39,8 +39,15 @@ def _name(cls: type) -> str:
 
 
 def _usage(cls: Any) -> str:
-    settings = ",".join(f"{f.name}={'N' if f.type == 'int' else 'N+N+...'}" for f in fields(cls))
+    settings = ",".join(f"{f.name}={_written(get_type_hints(cls)[f.name])[0]}" for f in fields(cls))
     return f"{_name(cls)}:{settings}" if settings else _name(cls)
+
+
+def _written(kind: Any) -> tuple[str, str]:
+    """How a value of this type is written: for people, and as an expression."""
+    if get_origin(kind) is Literal:
+        return "/".join(get_args(kind)), "|".join(get_args(kind))
+    return ("N", r"-?\d+") if kind is int else ("N+N+...", r"-?\d+(\+-?\d+)*")
 
 
 def parse_schedule(text: str) -> Schedule:
@@ -59,14 +66,17 @@ def parse_schedule(text: str) -> Schedule:
         usages = " | ".join(_usage(cls) for cls in _CLASSES)
         raise SettingError(f"unknown schedule {name!r}; known: {usages}")
     cls = known[name]
-    kinds = {f.name: f.type for f in fields(cls)}
-    settings: dict[str, int | tuple[int, ...]] = {}
+    hints = get_type_hints(cls)
+    kinds = {f.name: hints[f.name] for f in fields(cls)}
+    settings: dict[str, int | str | tuple[int, ...]] = {}
     for part in rest.split(",") if rest else []:
-        key, _, number = (piece.strip() for piece in part.partition("="))
-        form = r"-?\d+" if kinds.get(key) == "int" else r"-?\d+(\+-?\d+)*"
-        if key not in kinds or key in settings or not re.fullmatch(form, number):
+        key, _, value = (piece.strip() for piece in part.partition("="))
+        if key not in kinds or key in settings or not re.fullmatch(_written(kinds[key])[1], value):
             raise SettingError(f"{part.strip()!r} is no setting of the schedule {name}; write {_usage(cls)}")
-        settings[key] = int(number) if kinds[key] == "int" else tuple(map(int, number.split("+")))
+        if get_origin(kinds[key]) is Literal:
+            settings[key] = value
+        else:
+            settings[key] = int(value) if kinds[key] is int else tuple(map(int, value.split("+")))
     missing = [f.name for f in fields(cls) if f.name not in settings and f.default is MISSING]
     if missing:
         raise SettingError(f"the schedule {name} lacks {', '.join(missing)}; write {_usage(cls)}")

@@ -84,4 +84,4 @@ class Successive:
         units = tuple(range(end - self.sizes[block], min(end, len(levels))))
         step = done[block] + min(int(levels.visits[first]), self.steps[block] - 1)
         within = (done[block], done[block + 1]) if len(self.sizes) > 1 else None
-        return Move(units, (step,) * len(units), done[-1], together=together, within=within)
+        return Move(units, (step,) * len(units), done[-1], together=together, within=within, whole=True)

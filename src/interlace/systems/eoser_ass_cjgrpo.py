@@ -56,7 +56,7 @@ SYSTEM = System(
     paper="arXiv:2509.23924",
     summary="LLaDA with end tokens damped early and steps that double; reinforced on its recorded denoising steps",
     family="text",
-    settings=EOSERSettings(block_size=32, threshold=1.0),
+    settings=EOSERSettings(block_size=32, threshold=1.0, reveal="dynamic"),
     parts=parts,
     claim=Claim(
         paper="full diffusion decoding without the end-of-sequence trap is competitive in fewer steps; reinforcement "

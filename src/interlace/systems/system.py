@@ -12,6 +12,7 @@ from .. import reveal
 from ..arrangements import Arrangement
 from ..attention.patterns import Pattern
 from ..errors import SettingError, nearest
+from ..generation import Guide
 from ..grid import Schedule
 from ..layouts import Layout
 from ..lookahead import Lookahead
@@ -23,10 +24,24 @@ from ..training.objectives import Objective
 CONFIDENCE = ("threshold", (1.0, 0.95, 0.9, 0.8, 0.6, 0.4))
 """The dial of systems that fix what they are sure of."""
 
+Rule = Literal[
+    "static",
+    "least-uncertain",
+    "largest-margin",
+    "dynamic",
+    "threshold",
+    "sequential",
+    "leading",
+    "entropy-bounded",
+    "dependence-bounded",
+    "ancestral",
+]
+"""Reveal rules by the names of ``--reveal``."""
+
 CHECKPOINT = {"mask_id", "block_size", "eos_ids"}
 """Settings that a checkpoint says by itself, in fields of its own."""
 
-__all__ = ["CHECKPOINT", "CONFIDENCE", "Claim", "Parts", "Settings", "System", "TextSettings"]
+__all__ = ["CHECKPOINT", "CONFIDENCE", "Claim", "Parts", "Rule", "Settings", "System", "TextSettings"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,7 @@ class Parts:
     memory: str = "exact"
     arrangement: Arrangement | None = None
     lookahead: Lookahead | None = None
+    guide: Guide | None = None
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -72,18 +88,7 @@ class TextSettings(Settings):
     block_size: int = Field(4, ge=1, le=4096, description="tokens per block")
     mask_id: int = Field(0, ge=0, description="id of the mask token")
     steps: int | None = Field(None, ge=1, description="denoising steps per block (default: block_size)")
-    reveal: Literal[
-        "static",
-        "least-uncertain",
-        "largest-margin",
-        "dynamic",
-        "threshold",
-        "sequential",
-        "leading",
-        "entropy-bounded",
-        "dependence-bounded",
-        "ancestral",
-    ] = Field("dynamic", description="rule that says which candidates are fixed in a step")
+    reveal: Rule = Field("dynamic", description="rule that says which candidates are fixed in a step")
     threshold: float = Field(0.9, ge=0, description="confidence above which a candidate is fixed")
     gamma: float = Field(
         0.35, ge=0, description="nats of joint uncertainty fixed in a step (entropy-bounded, dependence-bounded)"

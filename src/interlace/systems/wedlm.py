@@ -1,5 +1,7 @@
 """WeDLM: masks are filled under plain causal attention, since what is known is moved in front of what is not."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from ..arrangements import ObservedFirst
@@ -18,6 +20,9 @@ class WeDLMSettings(TextSettings):
     """``block_size`` is that of training; decoding streams through a window, and knows no blocks."""
 
     window: int = Field(16, ge=1, description="tokens that are decided on together")
+    refill: Literal["before", "after"] = Field(
+        "before", description="new tokens come into the window before a forward (engine) or after it (Algorithm 1)"
+    )
     entropy: float = Field(0.4, ge=0, description="nats below which a token is filled; 0: one token a step")
     penalty: float = Field(0.02, ge=0, description="nats added per place behind the first open one")
 
@@ -29,7 +34,7 @@ def parts(settings: WeDLMSettings) -> Parts:
         layout=Blocks(1),
         pattern=Causal(),
         process=process,
-        schedule=Streaming(settings.window),
+        schedule=Streaming(settings.window, settings.refill),
         objective=TwoCopyLoss(
             process,
             Blocks(settings.block_size),
