@@ -187,13 +187,12 @@ class Noise:
 
         if self._generator is None:
             self._generator = torch.Generator()
-        fill, use = _FILLS[kind], _USES[kind]
-        seed, generator, span = self._generator.manual_seed, self._generator, self.vocabulary
+        generator, span, fill, use = self._generator, self.vocabulary, _FILLS[kind], _USES[kind]
         drawn = torch.empty((len(rows), *shape), dtype=torch.long if kind == "token" else torch.float32)
         # filled in place: units may be single tokens, and then a tensor each would cost more than its number
         for one, row, unit, step in zip(drawn.unbind(0), rows, units, steps, strict=True):
             digest = hashlib.blake2b(_POINT(self.seeds[row], unit, step, use), digest_size=8).digest()
-            seed(int.from_bytes(digest, "little") >> 1)
+            generator.manual_seed(int.from_bytes(digest, "little") >> 1)
             fill(one, generator, span)
         return drawn.to(self.device)
 

@@ -59,18 +59,20 @@ class Budget:
 
 @dataclass(frozen=True)
 class World:
-    """How a puzzle is answered: tokens, denoising steps of a rollout, and what guessing every token would earn."""
+    """How a puzzle is answered: tokens, denoising steps of a rollout, what guessing every token would earn, and the
+    share of the budget's updates: rows twice as long cost twice the time."""
 
     length: int
     steps: int
     guess: float = 0.0
+    share: float = 1.0
 
     def goal(self, half: float) -> float:
         """The mean reward of a half-trained network."""
         return self.guess + half * (1 - self.guess)
 
 
-WORLDS = {"countdown": World(8, 4), "sudoku": World(16, 4, guess=0.25)}
+WORLDS = {"countdown": World(8, 4), "sudoku": World(16, 4, guess=0.25, share=0.6)}
 """Beside the sums. A cell of Sudoku holds one of four digits."""
 
 
@@ -118,12 +120,10 @@ class _Check:
         for name, one in WORLDS.items():
             half, steps, seconds = self.trained(name, b.most, one.length, one)
             cost = {"steps": steps, "tokens": steps * b.rows * one.length, "seconds": seconds}
-            arms |= self.reinforced(name, half, one.steps, cost)
+            arms |= self.reinforced(name, half, one.steps, cost, one.share)
         return self.findings(arms, sums)
 
-    def trained(
-        self, name: str, steps: int, length: int, until: World | None = None
-    ) -> tuple[Model, int, float]:
+    def trained(self, name: str, steps: int, length: int, until: World | None = None) -> tuple[Model, int, float]:
         """A network that has learnt to answer the problems of a world: masked diffusion of padded answers.
 
         ``until``: only until the mean reward of held-out answers, drawn as the reinforcement will draw them, first
@@ -203,14 +203,16 @@ class _Check:
         ]
         return sum(rewards) / count, sum(firsts) / len(firsts), sum(map(len, texts)) / count, float(forwards)
 
-    def reinforced(self, name: str, model: Model, steps: int, cost: dict[str, Any]) -> dict[str, Arm]:
+    def reinforced(
+        self, name: str, model: Model, steps: int, cost: dict[str, Any], share: float = 1.0
+    ) -> dict[str, Arm]:
         """The three methods from the same network, the same rollouts at first, at equal forwards."""
         b, world = self.budget, puzzle(name)
         model = model.with_(ass=False, steps=steps)
         arms = {}
         for method in METHODS:
             scored = METHODS[method].count(steps)
-            updates = max(1, b.updates * 2 * steps // (steps + scored))
+            updates = max(1, round(b.updates * share) * 2 * steps // (steps + scored))
             self.say(f"{name}, {method}: {updates} updates x {b.seeds}")
             ends, begins, held, took = [], [], [], 0.0
             for run in range(b.seeds):
@@ -292,7 +294,8 @@ class _Check:
             f"temperature 1 earn {b.half:.0%} of what lies between guessing and the whole reward (looked at every "
             f"{b.every} steps, at most {b.most}); {b.num_layers} layers, width "
             f"{b.hidden_size}, {size / 1e6:.2f} M parameters; {b.rows} rows a step, Muon {b.learning_rate}; "
-            f"reinforcement with {b.problems} problems x {b.answers} answers an update, AdamW {b.policy_rate}, epsilon "
+            f"reinforcement with {b.problems} problems x {b.answers} answers an update, {b.updates} updates of CJ-GRPO "
+            f"(Sudoku {round(b.updates * WORLDS['sudoku'].share)}), AdamW {b.policy_rate}, epsilon "
             f"0.5, no KL, one update on an answer; greedy answers to all 25 sums; {precision}",
             seeds=[self.seed],
         )

@@ -95,7 +95,7 @@ def collect(
             row[: len(prompt)] = prompt.to(row.dtype)
         end = len(prompt) if more else len(row)
         if found:  # units may be single tokens: all of them at once
-            cells = [range(event.start, event.start + len(event.content)) for event in found]
+            cells = [range(event.start, event.start + event.content.shape[0]) for event in found]
             places = torch.tensor([place for one in cells for place in one], dtype=torch.long)
             end = max(end, *(one.stop for one in cells))
             row[places] = torch.cat([event.content for event in found]).cpu()

@@ -454,8 +454,8 @@ class Walk:
 
         levels = after.level if together == 1 else self.process.level(after.x.view(-1, size)).view(-1, together)
         reached = [
-            (rows[r], u, level)
-            for (r, first, _), found in zip(live, levels.view(-1, together).tolist(), strict=True)
+            (rows[r], u, level, i)
+            for i, ((r, first, _), found) in enumerate(zip(live, levels.view(-1, together).tolist(), strict=True))
             for u, level, noisy in zip(
                 range(first, first + (len(moves[r].units) if together > 1 else 1)),
                 found,
@@ -466,15 +466,16 @@ class Walk:
         ]
         for row in rows:
             row.levels.past = row.first
-        for row, u, level in reached:
+        told = after.x.tolist() if self.text and any(row.stop for row in rows) else []
+        for row, u, level, i in reached:
             row.levels.value[u] = level
             row.levels.visits[u] += 1
-            if level <= 0 and self._stops(row, u):
+            if level <= 0 and row.stop and self._stops(row, u, told[i][(u - live[i][1]) * size :][:size]):
                 row.end = min(row.end, u + 1)  # the row goes on until every unit before its end is clean
         self._look()
         self._keep(chosen, fed)
-        shown = [(row, u, level) for row, u, level in reached if u < row.end and (self.drafts or level <= 0)]
-        final = {row.number: u for row, u, _ in shown if row.levels.frontier(row.first) >= row.end}
+        shown = [(row, u, level) for row, u, level, _ in reached if u < row.end and (self.drafts or level <= 0)]
+        final = {row.number: u for row, u, _ in shown if row.first >= row.end}
         return self._events([(row, u, level, final.get(row.number) == u) for row, u, level in shown])
 
     def ready(self, r: int) -> int:
@@ -682,13 +683,10 @@ class Walk:
         noisy = levels.gather(1, unit.expand(len(levels), -1)) > 0
         return Tags(index, unit, torch.zeros_like(index), noisy.long())
 
-    def _stops(self, row: Row, unit: int) -> bool:
-        """Whether a clean unit holds a stop token behind the prompt."""
-        if not row.stop:
-            return False
-        size = self.layout.size
-        start, end = max(unit * size, row.prompt), min((unit + 1) * size, row.prompt + row.length)
-        return any(token in row.stop for token in self.content[row.number, start:end].tolist())
+    def _stops(self, row: Row, unit: int, tokens: list[int]) -> bool:
+        """Whether a clean unit of these tokens holds a stop token behind the prompt."""
+        start, end = row.prompt - unit * self.layout.size, row.prompt + row.length - unit * self.layout.size
+        return any(token in row.stop for token in tokens[max(start, 0) : max(end, 0)])
 
     def _events(self, shown: list[tuple[Row, int, float, bool]]) -> list[Event]:
         """What is said of units: of a row, a unit, its level, and whether it is the row's last."""
