@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
+from ..discovery import kebab, parts
 from ..errors import SettingError
 from ..grid import Schedule
-from .all_at_once import AllAtOnce
-from .behind_prompt import BehindPrompt
-from .block_by_block import BlockByBlock
-from .diagonal import Diagonal
-from .level_by_level import LevelByLevel
-from .seeded import Seeded
-from .streaming import Streaming
-from .successive import Successive
-from .token_by_token import TokenByToken
 
-__all__ = ["parse_schedule", "schedule_text"]
+__all__ = ["parse_schedule", "schedule_text", "schedules"]
 
-_CLASSES: tuple[Any, ...] = (
-    TokenByToken,
-    BlockByBlock,
-    BehindPrompt,
-    Seeded,
-    Streaming,
-    AllAtOnce,
-    Diagonal,
-    LevelByLevel,
-    Successive,
-)
+_FOLDER = __name__.rpartition(".")[0]
 
 
-def _name(cls: type) -> str:
-    """``BlockByBlock`` -> ``block-by-block``."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+@functools.cache
+def schedules() -> dict[str, type[Any]]:
+    """The schedules of this folder by name.
+
+    >>> schedules()["diagonal"](steps=4, window=3, lag=2)
+    Diagonal(steps=4, window=3, lag=2)
+    """
+    return parts(_FOLDER, Schedule)
 
 
 def _usage(cls: Any) -> str:
-    settings = ",".join(f"{f.name}={'N' if f.type == 'int' else 'N+N+...'}" for f in fields(cls))
-    return f"{_name(cls)}:{settings}" if settings else _name(cls)
+    settings = ",".join(f"{f.name}={'N' if _single(f) else 'N+N+...'}" for f in fields(cls))
+    return f"{kebab(cls)}:{settings}" if settings else kebab(cls)
+
+
+def _single(field: Field[Any]) -> bool:
+    """Whether a setting is one whole number, or else several."""
+    return field.type in ("int", int)
 
 
 def parse_schedule(text: str) -> Schedule:
@@ -54,19 +47,19 @@ def parse_schedule(text: str) -> Schedule:
     Successive(sizes=(3, 4, 9), steps=(2, 1, 1))
     """
     name, _, rest = text.strip().partition(":")
-    known = {_name(cls): cls for cls in _CLASSES}
+    known = schedules()
     if name not in known:
-        usages = " | ".join(_usage(cls) for cls in _CLASSES)
+        usages = " | ".join(map(_usage, known.values()))
         raise SettingError(f"unknown schedule {name!r}; known: {usages}")
     cls = known[name]
-    kinds = {f.name: f.type for f in fields(cls)}
+    single = {f.name: _single(f) for f in fields(cls)}
     settings: dict[str, int | tuple[int, ...]] = {}
     for part in rest.split(",") if rest else []:
         key, _, number = (piece.strip() for piece in part.partition("="))
-        form = r"-?\d+" if kinds.get(key) == "int" else r"-?\d+(\+-?\d+)*"
-        if key not in kinds or key in settings or not re.fullmatch(form, number):
+        form = r"-?\d+" if single.get(key) else r"-?\d+(\+-?\d+)*"
+        if key not in single or key in settings or not re.fullmatch(form, number):
             raise SettingError(f"{part.strip()!r} is no setting of the schedule {name}; write {_usage(cls)}")
-        settings[key] = int(number) if kinds[key] == "int" else tuple(map(int, number.split("+")))
+        settings[key] = int(number) if single[key] else tuple(map(int, number.split("+")))
     missing = [f.name for f in fields(cls) if f.name not in settings and f.default is MISSING]
     if missing:
         raise SettingError(f"the schedule {name} lacks {', '.join(missing)}; write {_usage(cls)}")
@@ -77,11 +70,12 @@ def parse_schedule(text: str) -> Schedule:
 def schedule_text(schedule: Schedule) -> str:
     """The line that ``parse_schedule`` reads back as this schedule; ``repr`` of a schedule from elsewhere.
 
-    >>> schedule_text(Diagonal(steps=4, window=3, lag=2))
+    >>> schedule_text(parse_schedule("diagonal:lag=2,steps=4,window=3"))
     'diagonal:steps=4,window=3,lag=2'
     """
-    if not isinstance(schedule, _CLASSES):
+    cls: Any = type(schedule)
+    if cls not in schedules().values():
         return repr(schedule)
-    values = ((f.name, getattr(schedule, f.name)) for f in fields(schedule))
+    values = ((f.name, getattr(schedule, f.name)) for f in fields(cls))
     settings = ",".join(f"{n}={'+'.join(map(str, v)) if isinstance(v, tuple) else v}" for n, v in values)
-    return f"{_name(type(schedule))}:{settings}" if settings else _name(type(schedule))
+    return f"{kebab(cls)}:{settings}" if settings else kebab(cls)
