@@ -11,15 +11,10 @@ import pytest
 
 from interlace.cli import COMMANDS
 
-WITH_FILE = [name for name, command in COMMANDS.items() if any(s.name == "config" for s in command.settings)]
 PLACES: dict[str, list[str]] = {"evaluate": ["somewhere"]}
 
 
-def test_the_commands_that_take_a_file() -> None:
-    assert {"train", "adapt", "generate", "evaluate"} <= set(WITH_FILE)
-
-
-@pytest.mark.parametrize("name", WITH_FILE)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_what_is_printed_reads_back_as_the_same(name: str, call: Any, tmp_path: Path) -> None:
     first = call(name, *PLACES.get(name, []), "--print-config")
     assert first.exit_code == 0 and first.stderr == ""
@@ -55,6 +50,17 @@ def test_the_file_reaches_the_run(call: Any, twin: str, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text(f'model = "{twin}"\nlength = 3\n')
     row = json.loads(call("generate", "def", "--config", tmp_path / "run.toml", "--json").stdout)
     assert len(row["tokens"]) == 3
+
+
+def test_what_is_looked_at_stands_in_a_file_too(call: Any, fails: Any, tmp_path: Path) -> None:
+    file = tmp_path / "look.toml"
+    file.write_text('what = "diagonal:steps=2,window=2,lag=1"\nunits = 3\n')
+    assert call("show", "--config", file).stdout == call("show", "diagonal:steps=2,window=2,lag=1", "--units", 3).stdout
+    assert json.loads(call("show", "causal", "--config", file, "--json").stdout)["unit"][-1] == 2
+    file.write_text("seed = true\nname = 3\n")
+    assert "name: input should be a valid string" in fails("reproduce", "--config", file)
+    file.write_text("units = 3\n")
+    assert "unknown setting 'units'" in fails("systems", "--config", file)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,10 +70,28 @@ app(["talk"])
     talker.stderr.close()
 
 
-def test_words_that_are_none(call: Any) -> None:
-    for arguments in (["generat"], ["generate", "--lenght", "3"], ["generate", "--length", "many"]):
-        result = call(*arguments)
-        assert result.exit_code == 2 and "Traceback" not in result.output
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["generat"], "no such command 'generat'; did you mean 'generate'?"),
+        (["zzz"], "no such command 'zzz'; see interlace --help"),
+        (["--verion"], "no such option: --verion; did you mean --version?"),
+        (["generate", "--lenght", "3"], "no such option: --lenght; did you mean --length?"),
+        (["show", "sdar", "--zzzzzz"], "no such option: --zzzzzz; see interlace show --help"),
+        (["generate", "-q"], "no such option: -q; see interlace generate --help"),
+        (["generate", "--length"], "option '--length' requires an argument; see interlace .*--help"),
+        (["systems", "all"], r"got unexpected extra argument\S* \(all\); see interlace systems --help"),
+        (["generate", "--length", "many"], "invalid value for '--length' .*; see interlace generate --help"),
+    ],
+)
+def test_words_that_are_none(arguments: list[str], said: str, fails: Any) -> None:
+    message = fails(*arguments)
+    assert message == said or re.fullmatch(said, message), message
+
+
+def test_no_words_at_all_are_a_question(call: Any) -> None:
+    result = call()
+    assert "Usage" in result.output and "error:" not in result.output
 
 
 def test_claims_are_checked_by_name_or_all(

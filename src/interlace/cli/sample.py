@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     Setting("seed", int, "of the first clip, one more for each after it", SEED.default, panel="Decoding"),
     *(s for s in OPENING if s.name != "system"),
     panel="Use",
-    config=True,
 )
 def sample(
     model: str,

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     *SHAPE,
     *LORA,
     panel="Train",
-    config=True,
 )
 def train(model: str | None, json: bool, **settings: Any) -> None:
     """Train a new autoregressive model, and a tokenizer for it, on a corpus.
