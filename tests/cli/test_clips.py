@@ -121,7 +121,7 @@ def test_the_file_reaches_the_run(call: Any, tmp_path: Path) -> None:
     [
         (("--system", "sdar"), "sdar generates text; train_clips takes systems of images and video"),
         (("--system", "acdc"), "unknown system 'acdc'"),
-        (("--data", "faces"), "--data: input should be 'shapes' or 'digits'; got 'faces'"),
+        (("--data", "faces"), "--data is 'faces'; pass 'shapes' or 'digits'"),
         (("--shapes", "circle,star"), "shapes are circle, star; pass some of circle, square, triangle, cross"),
         (("--speeds", "1"), "--speeds: "),
         (("--patch", "5"), "patch 5 does not divide the 16 pixels of shapes"),
@@ -247,7 +247,7 @@ def test_progress_is_said_where_there_is_no_terminal(capsys: Any) -> None:
         (("-m", "CLIPS", "--frames", "0"), "0 frames are no whole units"),
         (("-m", "CLIPS", "--clips", "0"), "--clips is 0; pass 1 or more"),
         (("-m", "CLIPS", "--batch-rows", "0"), "--batch-rows is 0; pass 1 or more"),
-        (("-m", "CLIPS", "--steps", "0"), "steps: input should be greater than or equal to 1; got 0"),
+        (("-m", "CLIPS", "--steps", "0"), "steps is '0'; pass 1 or more"),
         (("-m", "CLIPS", "--solver", "euler"), "solver: "),
         (("-m", "CLIPS", "--memory", "some"), "unknown memory 'some'; pass exact, block, prefix or none"),
         (("-m", "CLIPS", "--out", "x.jpg"), "--out x.jpg is no picture of clips; name it *.png or *.gif"),

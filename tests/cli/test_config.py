@@ -58,7 +58,7 @@ def test_what_is_looked_at_stands_in_a_file_too(call: Any, fails: Any, tmp_path:
     assert call("show", "--config", file).stdout == call("show", "diagonal:steps=2,window=2,lag=1", "--units", 3).stdout
     assert json.loads(call("show", "causal", "--config", file, "--json").stdout)["unit"][-1] == 2
     file.write_text("seed = true\nname = 3\n")
-    assert "name: input should be a valid string" in fails("reproduce", "--config", file)
+    assert "name is 3; pass a text" in fails("reproduce", "--config", file)
     file.write_text("units = 3\n")
     assert "unknown setting 'units'" in fails("systems", "--config", file)
 
@@ -71,7 +71,7 @@ def test_what_is_looked_at_stands_in_a_file_too(call: Any, fails: Any, tmp_path:
         ("zzz = 1", "unknown setting 'zzz'; known: model, system, block_size, set, lora"),
         ("[training]\nsteps = 1", "unknown setting 'training'"),
         ("json = true", "unknown setting 'json'"),
-        ('steps = "many"', "steps: input should be a valid integer"),
+        ('steps = "many"', "steps is 'many'; pass a whole number"),
         ("steps = 1\nsteps = 2", "is not TOML"),
     ],
 )
@@ -91,5 +91,5 @@ def test_a_file_that_is_none(fails: Any, tmp_path: Path) -> None:
 
 def test_a_value_out_of_range_is_refused_by_the_settings(fails: Any, base: str, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text(f'model = "{base}"\nout = "{tmp_path / "out"}"\nema = 1.5\n')
-    assert fails("adapt", "--config", tmp_path / "run.toml") == "--ema: input should be less than 1; got 1.5"
+    assert fails("adapt", "--config", tmp_path / "run.toml") == "--ema is 1.5; pass less than 1"
     assert not (tmp_path / "out").exists()

@@ -155,4 +155,4 @@ def test_the_quickstart_gets_its_settings(
     assert json.loads(result.stdout) == {"answer": 42}
     assert given[0][0].seconds == 30 and given[0][0].thresholds == (0.9, 0.5) and given[0][1].console.stderr
     assert call("quickstart").stdout == "" and given[1] == (interlace.quickstart.QuickstartSettings(), None)
-    assert fails("quickstart", "--prompts", 1) == "--prompts: input should be greater than or equal to 2; got 1"
+    assert fails("quickstart", "--prompts", 1) == "--prompts is 1; pass 2 or more"

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from ..arrangements import Arrangement
 from ..attention.patterns import Pattern
-from ..errors import SettingError, nearest
+from ..errors import SettingError, amiss, nearest
 from ..grid import Schedule
 from ..layouts import Layout
 from ..lookahead import Lookahead
@@ -66,7 +66,7 @@ class Settings(BaseModel):
             place = ".".join(str(p) for p in first["loc"]) or "settings"
             if first["type"] == "extra_forbidden":
                 raise SettingError(f"unknown setting {place!r}; {nearest(place, type(self).model_fields)}") from None
-            raise SettingError(f"{place}: {first['msg'].lower()}; got {first['input']!r}") from None
+            raise SettingError(amiss(place, first)) from None
 
 
 class TextSettings(Settings):
