@@ -21,6 +21,7 @@ class Every(BaseModel):
     path: str = Field("flow", pattern="^(flow|gaussian)$")
     flag: bool = True
     maybe: int | None = None
+    pair: tuple[int, int] = (0, 1)
     own: int = 0
 
     @field_validator("own")
@@ -41,6 +42,8 @@ class Every(BaseModel):
         ({"many": []}, "many is []; pass 1 or more of them"),
         ({"many": 3}, "many is 3; pass a list"),
         ({"many": ["x"]}, "many.0 is 'x'; pass a whole number"),
+        ({"pair": [1, 2, 3]}, "pair is [1, 2, 3]; pass 2 of them or fewer"),
+        ({"pair": [1]}, "pair.1 is [1]; pass more of them"),
         ({"finite": float("inf")}, "finite is inf; pass a finite number"),
         ({"kind": "c"}, "kind is 'c'; pass 'a' or 'b'"),
         ({"path": "x"}, "path is 'x'; pass flow or gaussian"),

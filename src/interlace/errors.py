@@ -70,7 +70,7 @@ def amiss(name: str, error: Mapping[str, Any]) -> str:
     'temperature is -1.0; pass 0 or more'
     """
     kind, msg, about = error["type"], str(error["msg"]).removeprefix("Value error, "), error.get("ctx", {})
-    if kind == "missing":
+    if kind == "missing" and not isinstance(error["input"], list | tuple):
         return f"{name} is missing; pass it"
     bound = next((f"{value:g}" for value in about.values() if isinstance(value, int | float)), "")
     expected = str(about.get("pattern", "")).removeprefix("^(").removesuffix(")$").replace("|", " or ")
@@ -82,6 +82,8 @@ def amiss(name: str, error: Mapping[str, Any]) -> str:
         "literal_error": f"pass {msg.removeprefix('Input should be ')}",
         "string_pattern_mismatch": f"pass {expected}",
         "too_short": f"pass {bound} or more of them",
+        "too_long": f"pass {bound} of them or fewer",
+        "missing": "pass more of them",
         "finite_number": "pass a finite number",
     }
     types = {

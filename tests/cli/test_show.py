@@ -80,6 +80,7 @@ def test_pictures_of_every_kind(call: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        ((), "WHAT is missing; pass one of acdit, ar, "),
         (("nothing",), "'nothing' is not known; pass one of acdit, ar, "),
         (("diagonal:steps=4",), "lacks window, lag"),
         (("diagonal:steps=4,window=0,lag=1",), "window is 0; pass 1 or more"),

@@ -219,10 +219,10 @@ def _usage() -> Iterator[None]:
         yield
     except _UsageError as error:
         cause, *hint = re.split(r"[.]? [(]?(?=Did you mean|Possible options)", error.format_message(), maxsplit=1)
-        where, word = (error.ctx.command_path if error.ctx else "interlace"), getattr(error, "option_name", None)
+        where, word = (error.ctx.command_path if error.ctx else "interlace"), str(getattr(error, "option_name", ""))
         mine = error.ctx.command.params if error.ctx else []
         known = [flag for option in mine for flag in (*option.opts, *option.secondary_opts) if flag[:2] == "--"]
-        near = nearest(word, known) if word not in (None, *known) else "".join(hint).rstrip(")")
+        near = nearest(word, known) if word not in ("", *known) else "".join(hint).rstrip(")")
         remedy = near[0].lower() + near[1:] if near.lower().startswith("did you mean") else f"see {where} --help"
         raise SettingError(f"{cause[0].lower()}{cause[1:].rstrip('.')}; {remedy}") from None
 
