@@ -15,6 +15,7 @@ import interlace
 ROOT = Path(interlace.__file__).parent
 FLOORS = [
     {"compiled", "errors", "hardware"},
+    {"discovery"},
     {"grid", "jsonl", "sampling"},
     {
         "arrangements",
@@ -45,7 +46,7 @@ FLOORS = [
     {"__main__"},
 ]
 FLOOR = {part: number for number, floor in enumerate(FLOORS) for part in floor}
-PARTS = FLOORS[2] | FLOORS[4]
+PARTS = FLOORS[3] | FLOORS[5]
 """Parts that know nothing of their siblings."""
 ARGUMENTS = {
     ("processes", "reveal"): "a rule is an argument of a masked process",

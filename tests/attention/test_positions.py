@@ -117,7 +117,8 @@ def test_the_ramps_keep_fast_angles_and_divide_slow_ones(kind: str) -> None:
 
 
 def test_an_unknown_scaling_is_refused() -> None:
-    with pytest.raises(SettingError, match="unknown rope scaling 'wavy'; known: default, linear, llama3, yarn"):
+    known = "default, linear, dynamic, llama3, yarn"
+    with pytest.raises(SettingError, match=f"unknown rope scaling 'wavy'; known: {known}"):
         Rope(scaling=RopeScaling("wavy")).frequencies(HEAD)
 
 
@@ -125,6 +126,7 @@ def test_an_unknown_scaling_is_refused() -> None:
     ("parameters", "head"),
     [
         ({"rope_type": "linear", "factor": 3.0}, 64),
+        ({"rope_type": "dynamic", "factor": 3.0}, 64),
         (
             {
                 "rope_type": "llama3",

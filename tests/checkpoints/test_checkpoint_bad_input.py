@@ -155,8 +155,11 @@ def test_a_known_network_that_is_not_read(folder: Path, edit: Edit) -> None:
         ({"quantization_config": {"quant_method": "fp8"}}, ("quantised",)),
         ({"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}, ("sliding window of 16",)),
         ({"sliding_window": 16, "layer_types": ["full_attention", "sliding_attention"]}, ("sliding window of 16",)),
-        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, ("'dynamic'", "default, linear, llama3, yarn")),
-        ({"rope_scaling": {"type": "longrope", "factor": 2.0}}, ("'longrope'",)),
+        ({"rope_scaling": {"rope_type": "dynamic"}}, ("'dynamic' has no 'factor'",)),
+        (
+            {"rope_scaling": {"type": "longrope", "factor": 2.0}},
+            ("'longrope'", "default, linear, dynamic, llama3, yarn"),
+        ),
         ({"rope_scaling": {"rope_type": "linear"}}, ("'linear' has no 'factor'",)),
         ({"rope_scaling": {"rope_type": "linear", "factor": "x"}}, ("'factor' is 'x'",)),
         ({"rope_scaling": None, "rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, ("per kind of layer",)),

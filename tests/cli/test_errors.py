@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,10 +70,28 @@ app(["talk"])
     talker.stderr.close()
 
 
-def test_words_that_are_none(call: Any) -> None:
-    for arguments in (["generat"], ["generate", "--lenght", "3"], ["generate", "--length", "many"]):
-        result = call(*arguments)
-        assert result.exit_code == 2 and "Traceback" not in result.output
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["generat"], "no such command 'generat'; did you mean 'generate'?"),
+        (["zzz"], "no such command 'zzz'; see interlace --help"),
+        (["--verion"], "no such option: --verion; did you mean --version?"),
+        (["generate", "--lenght", "3"], "no such option: --lenght; did you mean --length?"),
+        (["show", "sdar", "--zzzzzz"], "no such option: --zzzzzz; see interlace show --help"),
+        (["generate", "-q"], "no such option: -q; see interlace generate --help"),
+        (["generate", "--length"], "option '--length' requires an argument; see interlace .*--help"),
+        (["systems", "all"], r"got unexpected extra argument\S* \(all\); see interlace systems --help"),
+        (["generate", "--length", "many"], "invalid value for '--length' .*; see interlace generate --help"),
+    ],
+)
+def test_words_that_are_none(arguments: list[str], said: str, fails: Any) -> None:
+    message = fails(*arguments)
+    assert message == said or re.fullmatch(said, message), message
+
+
+def test_no_words_at_all_are_a_question(call: Any) -> None:
+    result = call()
+    assert "Usage" in result.output and "error:" not in result.output
 
 
 def test_claims_are_checked_by_name_or_all(
@@ -136,4 +155,4 @@ def test_the_quickstart_gets_its_settings(
     assert json.loads(result.stdout) == {"answer": 42}
     assert given[0][0].seconds == 30 and given[0][0].thresholds == (0.9, 0.5) and given[0][1].console.stderr
     assert call("quickstart").stdout == "" and given[1] == (interlace.quickstart.QuickstartSettings(), None)
-    assert fails("quickstart", "--prompts", 1) == "--prompts: input should be greater than or equal to 2; got 1"
+    assert fails("quickstart", "--prompts", 1) == "--prompts is 1; pass 2 or more"

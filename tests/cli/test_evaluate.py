@@ -131,7 +131,7 @@ def test_as_many_questions_as_there_is_text_for(call: Any, base: str, corpus: Pa
         (("MODEL", "--thresholds", "0.9,high"), "--thresholds '0.9,high' are no numbers; write 0.9,0.8"),
         (("MODEL", "--texts", "-1"), "--texts, --prompts and --holes are 0 or more"),
         (("MODEL", "--length", "0"), "--draws, --length, --batch-rows and --prompt-tokens 1 or more"),
-        (("MODEL", "--thresholds", "-1"), "threshold: input should be greater than or equal to 0"),
+        (("MODEL", "--thresholds", "-1"), "threshold is -1.0; pass 0 or more"),
         (("nowhere",), "nowhere does not exist"),
     ],
 )

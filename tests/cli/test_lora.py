@@ -129,8 +129,8 @@ def test_every_system_from_every_family(
     [
         (("--lora-alpha", 8), "--lora-alpha is about low-rank adapters, and there are none; pass --lora RANK too"),
         (("--no-merge",), "--merge is about low-rank adapters, and there are none; pass --lora RANK too"),
-        (("--lora", 0), "--lora: input should be greater than or equal to 1; got 0"),
-        (("--lora", 2, "--lora-dropout", 1), "--lora-dropout: input should be less than 1; got 1.0"),
+        (("--lora", 0), "--lora is 0; pass 1 or more"),
+        (("--lora", 2, "--lora-dropout", 1), "--lora-dropout is 1.0; pass less than 1"),
         (
             ("--lora", 2, "--lora-targets", "q_prj"),
             "lora_targets: q_prj is no matrix of this network; did you mean q_proj?",

@@ -71,7 +71,7 @@ def test_the_defaults_of_the_options_make_the_settings(options: Any, settings: A
 
 
 def test_a_setting_out_of_range_names_its_option() -> None:
-    with pytest.raises(SettingError, match=r"^--batch-rows: input should be greater than or equal to 1; got 0$"):
+    with pytest.raises(SettingError, match=r"^--batch-rows is 0; pass 1 or more$"):
         make(TrainSettings, {"out": "x", "batch_rows": 0})
 
 

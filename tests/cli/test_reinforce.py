@@ -70,8 +70,8 @@ def test_adapters_reinforced(call: Any, half: str, tmp_path: Path, monkeypatch: 
     ("options", "message"),
     [
         (("--world", "chess"), "unknown world 'chess'; known: sums, countdown, sudoku"),
-        (("--method", "ppo"), "--method: input should be 'cj-grpo', 'one-step' or 'diffu-grpo'; got 'ppo'"),
-        (("--num-generations", 1), "--num-generations: input should be greater than or equal to 2; got 1"),
+        (("--method", "ppo"), "--method is 'ppo'; pass 'cj-grpo', 'one-step' or 'diffu-grpo'"),
+        (("--num-generations", 1), "--num-generations is 1; pass 2 or more"),
         (("--system", "tidar"), "tidar does not reveal masks step by step"),
         (("--set", "top_k=3"), "top_k and top_p cut what the policy can say"),
         (("--set", "ste=3"), "unknown setting 'ste'"),

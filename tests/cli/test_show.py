@@ -80,6 +80,7 @@ def test_pictures_of_every_kind(call: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        ((), "WHAT is missing; pass one of acdit, ar, "),
         (("nothing",), "'nothing' is not known; pass one of acdit, ar, "),
         (("diagonal:steps=4",), "lacks window, lag"),
         (("diagonal:steps=4,window=0,lag=1",), "window is 0; pass 1 or more"),
@@ -87,7 +88,7 @@ def test_pictures_of_every_kind(call: Any, tmp_path: Path) -> None:
         (("causal:prefix=1",), "prefix=1 is no setting of the pattern causal; it has none"),
         (("sdar:block=8",), "unknown setting 'block'; did you mean block_size?"),
         (("sdar:8",), "'8' is no setting; write name:setting=value"),
-        (("sdar:steps=many",), "steps: input should be a valid integer"),
+        (("sdar:steps=many",), "steps is 'many'; pass a whole number"),
         (("causal", "--units", "0"), "--units, --block-size and --documents are 1 or more"),
         (("causal", "--units", "2", "--documents", "3"), "3 documents do not fit into 2 units"),
         (("causal", "--out", "mask.txt"), "--out mask.txt is no picture; name it *.svg"),

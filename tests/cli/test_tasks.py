@@ -103,7 +103,7 @@ def test_a_chat(call: Any, fails: Any, base: str, tmp_path: Path) -> None:
         (("--shots", 5, "--shots-from", "FILE"), "has 4 examples beside the task; pass --shots 4, or another file"),
         (("--samples", 2), "2 samples at temperature 0 are all the same; pass --temperature, or one sample"),
         (("--length", 126), "line 1: "),
-        (("--thresholds", "0.9,-1"), "threshold: input should be greater than or equal to 0"),
+        (("--thresholds", "0.9,-1"), "threshold is -1.0; pass 0 or more"),
         (("--out", "FILE/inside"), "cannot be written"),
     ],
 )

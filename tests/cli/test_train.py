@@ -129,8 +129,8 @@ def test_a_model_adapted_again_is_the_new_system(call: Any, corpus: Path, tmp_pa
         (["half_life"], "--set 'half_life' is no setting, or is given twice; write --set NAME=VALUE"),
         (["half_life=1", "half-life=2"], "is no setting, or is given twice"),
         (["halflife=1"], "unknown setting 'halflife'; did you mean half_life?"),
-        (["half_life=soon"], "half_life: input should be a valid number"),
-        (["half_life=-1"], "half_life: input should be greater than 0"),
+        (["half_life=soon"], "half_life is 'soon'; pass a number"),
+        (["half_life=-1"], "half_life is '-1'; pass more than 0"),
         (["block_size=4"], "block_size is no other setting; pass block_size itself"),
     ],
 )
@@ -179,12 +179,28 @@ def test_a_trained_model_goes_on(call: Any, base: str, corpus: Path, tmp_path: P
     assert refused.exit_code == 2 and "--model brings its own shape" in refused.stderr
 
 
+@pytest.mark.parametrize("command", ["train", "adapt"])
+def test_a_corpus_that_cannot_be_is_refused_before_anything_is_announced(
+    command: str, fails: Any, base: str, tmp_path: Path
+) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.txt").write_text("alone")
+    (tmp_path / "lines.jsonl").write_text('{"text": "a"}\n{"txt": "b"}\n')
+    given = ("-m", base) if command == "adapt" else ("--num-layers", 1)
+    for name, said in (
+        ("nothing", "is not found"),
+        ("one", "a single document"),
+        ("lines.jsonl", "line 2: no text in field"),
+    ):
+        assert said in fails(command, *given, "--data", tmp_path / name, "--out", tmp_path / "run", "--length", 16)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ((), "--out is missing (directory of the run: checkpoints, metrics and the finished model)"),
-        (("--out", "OUT", "--steps", "0"), "--steps: input should be greater than or equal to 1; got 0"),
-        (("--out", "OUT", "--shape", "steep"), "--shape: input should be 'constant', 'wsd' or 'cosine'; got 'steep'"),
+        (("--out", "OUT", "--steps", "0"), "--steps is 0; pass 1 or more"),
+        (("--out", "OUT", "--shape", "steep"), "--shape is 'steep'; pass 'constant', 'wsd' or 'cosine'"),
         (("--out", "OUT", "--length", "64", "--data", "nowhere"), "corpus 'nowhere' is not found"),
         (("--out", "OUT", "--model", "nowhere"), "nowhere does not exist; pass a folder"),
         (("--out", "OUT", "--system", "acdit"), "train the others by interlace train-clips --system acdit"),

@@ -20,6 +20,7 @@ from interlace.attention.positions import RopeScaling
 from interlace.checkpoints import Checkpoint, load, save
 from interlace.checkpoints.fields import Fields
 from interlace.checkpoints.naming import read_rope, write_rope
+from interlace.errors import SettingError
 from interlace.nn.transformer import Transformer
 
 transformers = pytest.importorskip("transformers")
@@ -240,6 +241,40 @@ def test_rope_scaling_matters_in_these_cases(pair: Pair) -> None:
     positions = torch.arange(OFFSET, OFFSET + LENGTH).expand_as(content)
     difference = (ours(plain, content, positions) - ours(network, content, positions)).abs().max()
     assert (difference > 1e-3) == (network.config.rope.scaling is not None)
+
+
+@pytest.mark.parametrize("style", ["rope_parameters", "rope_scaling"])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_dynamic_scaling_within_the_original_context(family: str, style: str, tmp_path: Path) -> None:
+    """The same as transformers' up to the last position; behind it theirs turns otherwise, and ours is refused."""
+    config = draw(family, 0)
+    config.max_position_embeddings = LENGTH
+    config.rope_parameters = {"rope_theta": 100.0, "rope_type": "dynamic", "factor": 4.0}
+    model = fill(transformers.AutoModelForCausalLM.from_config(config), 0)
+    model.save_pretrained(tmp_path / "published")
+    if style == "rope_scaling":
+        file = tmp_path / "published" / "config.json"
+        fields = json.loads(file.read_text())
+        del fields["rope_parameters"]
+        file.write_text(json.dumps(fields | {"rope_theta": 100.0, "rope_scaling": {"type": "dynamic", "factor": 4.0}}))
+    checkpoint = load(tmp_path / "published")
+    content, longer = ids(2, 0), ids(2, 0, LENGTH + 1)
+    positions, more = torch.arange(LENGTH).expand_as(content), torch.arange(LENGTH + 1).expand_as(longer)
+    close(ours(checkpoint.network, content, positions), theirs(model, content, positions))
+
+    save(checkpoint, tmp_path / "ours")
+    fields = json.loads((tmp_path / "ours" / "config.json").read_text())
+    assert fields["rope_scaling"] == {"rope_type": "dynamic", "factor": 4.0}
+    assert fields["max_position_embeddings"] == LENGTH and load(tmp_path / "ours").config == checkpoint.config
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours").eval()
+    assert torch.equal(theirs(again, longer, more), theirs(model, longer, more))
+
+    wider = Transformer(replace(checkpoint.config, max_positions=LENGTH + 1))
+    wider.load_state_dict(checkpoint.network.state_dict())
+    far = theirs(model, longer, more)
+    assert (ours(wider, longer, more) - far).abs().max() > 0.01 * far.abs().max()
+    with pytest.raises(SettingError, match=f"position {LENGTH} is beyond the model's {LENGTH} positions; shorten"):
+        ours(checkpoint.network, longer, more)
 
 
 def test_every_field_of_a_scaling_is_heard_and_written() -> None:

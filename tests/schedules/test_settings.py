@@ -72,9 +72,9 @@ def test_spaces_and_order_do_not_matter() -> None:
     [
         (
             "zigzag",
-            r"unknown schedule 'zigzag'; known: token-by-token \| block-by-block:steps=N \| .*diagonal:steps=N,",
+            r"unknown schedule 'zigzag'; known: all-at-once:steps=N \| .*diagonal:steps=N,.* \| token-by-token$",
         ),
-        ("", "unknown schedule ''; known: token-by-token"),
+        ("", "unknown schedule ''; known: all-at-once"),
         ("block-by-block", "the schedule block-by-block lacks steps; write block-by-block:steps=N"),
         ("diagonal:steps=4", "lacks window, lag; write diagonal:steps=N,window=N,lag=N"),
         (

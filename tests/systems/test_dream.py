@@ -123,5 +123,5 @@ def test_the_temperature_ends_at_the_rule() -> None:
 
 @pytest.mark.parametrize("eps", [-0.1, 1.0])
 def test_a_time_that_is_none_is_refused(eps: float) -> None:
-    with pytest.raises(SettingError, match="eps: input should be "):
+    with pytest.raises(SettingError, match=r"eps is .*; pass "):
         find("dream").settings.but(eps=eps)

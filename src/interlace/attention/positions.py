@@ -22,8 +22,11 @@ __all__ = ["Rope", "RopeScaling", "apply_rope"]
 class RopeScaling:
     """How the frequencies of a longer context derive from those of the original one; field names as published.
 
-    type: ``linear`` (all angles divided by ``factor``), ``llama3`` (only the slow ones, with a smooth ramp) or
-    ``yarn`` (ramp by rotations within the original context, and attention temperature).
+    type: ``linear`` (all angles divided by ``factor``), ``llama3`` (only the slow ones, with a smooth ramp), ``yarn``
+    (ramp by rotations within the original context, and attention temperature), or ``dynamic``: as they are within the
+    original context. Beyond it ``dynamic`` would turn every token by the length of the longest row of its batch (NTK),
+    so a row would change with its company and keys that are kept would be wrong: a model with it ends at its original
+    context.
     """
 
     type: str
@@ -113,7 +116,7 @@ class Rope:
 
 
 def _scaled(plain: Tensor, base: float, size: int, s: RopeScaling | None) -> Tensor:
-    if s is None or s.type == "default":
+    if s is None or s.type in ("default", "dynamic"):
         return plain
     if s.type == "linear":
         return plain / s.factor
@@ -139,7 +142,7 @@ def _scaled(plain: Tensor, base: float, size: int, s: RopeScaling | None) -> Ten
         slope = (torch.arange(size // 2, dtype=torch.float32) - first) / max(last - first, 0.001)
         keep = 1 - slope.clamp(0, 1)
         return plain / s.factor * (1 - keep) + plain * keep
-    raise SettingError(f"unknown rope scaling {s.type!r}; known: default, linear, llama3, yarn")
+    raise SettingError(f"unknown rope scaling {s.type!r}; known: default, linear, dynamic, llama3, yarn")
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor, segments: list[int]) -> Tensor:

@@ -244,6 +244,7 @@ def _read_experts(fields: Fields, layers: int) -> MoE | None:
 
 _SCALINGS = {
     "linear": ("factor",),
+    "dynamic": ("factor",),
     "llama3": ("factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"),
     "yarn": ("factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "attention_factor", "mscale",
              "mscale_all_dim", "truncate"),
@@ -254,7 +255,7 @@ def read_rope(fields: Fields, positions: int) -> Rope:
     """The rotary positions: ``rope_theta`` and ``rope_scaling`` (transformers 4), or ``rope_parameters`` (5).
 
     ``positions`` is ``max_position_embeddings``, the original length where none is given. Raises ``CheckpointError``
-    for a scaling that is not supported: ``dynamic``, which depends on the length of the text, and ``longrope``.
+    for a scaling that is not supported: ``longrope``. ``dynamic`` is, up to ``positions`` (``RopeScaling``).
     """
     origin = f"{fields.origin}, rope"
     theta = fields.take("rope_theta", float, 10000.0)
@@ -285,7 +286,7 @@ def read_rope(fields: Fields, positions: int) -> Rope:
         value = inside.take(name, int if whole else bool if name == "truncate" else float, None)
         if value is not None:
             values[name] = value
-    if kind != "linear":
+    if "original_max_position_embeddings" in _SCALINGS[kind]:
         values.setdefault("original_max_position_embeddings", positions)
         values["original_max_position_embeddings"] = original or values["original_max_position_embeddings"]
     if kind == "yarn" and "factor" not in values:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
         "probe_prompts", int, "held-out prompts for the tokens per forward at evaluations; 0: none", 8, panel="Run"
     ),
     panel="Train",
-    config=True,
 )
 def adapt(
     model: str,

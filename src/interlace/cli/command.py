@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -21,14 +22,33 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from .. import __version__
-from ..errors import InterlaceError, SettingError
+from ..errors import InterlaceError, SettingError, nearest
 
 __all__ = ["COMMANDS", "Command", "Setting", "app", "command", "leader", "reported"]
 
+_UsageError: Any = typer.BadParameter.__base__
+
+
+class _Commands(TyperGroup):
+    """Reads the command line; what it cannot read is an error like any other, in one line."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        if not args:
+            return super().make_context(info_name, args, *rest, **extra)  # the help
+        with reported(), _usage():
+            return super().make_context(info_name, args, *rest, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        with reported(), _usage():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="interlace",
+    cls=_Commands,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -128,26 +148,26 @@ DEBUG = Setting("debug", bool, "show where an error comes from", panel="Everywhe
 
 
 def command(
-    *settings: Setting, panel: str, config: bool = False, json: bool = True, name: str | None = None
+    *settings: Setting, panel: str, json: bool = True, name: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function as a command that takes these options; its docstring is the help.
 
-    config: takes ``--config`` and ``--print-config``. json: takes ``--json``, given to the function as ``json``.
+    All take ``--config``, ``--print-config`` and ``--debug``. json: it takes ``--json`` too, and gets it as ``json``.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         title = name or function.__name__
-        mine = (*settings, *([CONFIG, PRINT_CONFIG] if config else ()), *([JSON] if json else ()), DEBUG)
+        mine = (*settings, CONFIG, PRINT_CONFIG, *([JSON] if json else ()), DEBUG)
 
         def run(**given: Any) -> None:
             with reported(bool(given.pop("debug"))):
                 values = {s.name: s.value(given[s.name]) for s in settings if given[s.name] not in (None, [])}
-                if given.get("config") is not None:
+                if given["config"] is not None:
                     from .config import read
 
                     values = read(given["config"], settings) | values
                 values = {s.name: values.get(s.name, s.default) for s in settings}
-                if given.get("print_config"):
+                if given["print_config"]:
                     from .config import toml
 
                     print(toml(settings, values), end="")
@@ -190,6 +210,21 @@ def interlace(
 def leader() -> bool:
     """Whether this process speaks: the first one, where several were started together."""
     return int(os.environ.get("RANK") or 0) == 0
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    """Words that are no option and no command as a ``SettingError``: the cause, and the nearest word or the help."""
+    try:
+        yield
+    except _UsageError as error:
+        cause, *hint = re.split(r"[.]? [(]?(?=Did you mean|Possible options)", error.format_message(), maxsplit=1)
+        where, word = (error.ctx.command_path if error.ctx else "interlace"), str(getattr(error, "option_name", ""))
+        mine = error.ctx.command.params if error.ctx else []
+        known = [flag for option in mine for flag in (*option.opts, *option.secondary_opts) if flag[:2] == "--"]
+        near = nearest(word, known) if word not in ("", *known) else "".join(hint).rstrip(")")
+        remedy = near[0].lower() + near[1:] if near.lower().startswith("did you mean") else f"see {where} --help"
+        raise SettingError(f"{cause[0].lower()}{cause[1:].rstrip('.')}; {remedy}") from None
 
 
 @contextmanager

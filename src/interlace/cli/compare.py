@@ -14,7 +14,6 @@ from .evaluate import MEASURING, show
     *MEASURING,
     Setting("out", str, "the page with the plot of the frontier and the table", "compare.html", panel="Run"),
     panel="Measure",
-    config=True,
 )
 def compare(models: list[str], out: str, json: bool, **options: Any) -> None:
     """Put models side by side: quality, tokens per forward, tokens per second and memory, as a table and a plot.

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ..errors import DataError, SettingError, nearest
+from ..errors import DataError, SettingError, amiss, nearest
 from .command import Setting
 
 __all__ = ["make", "read", "toml"]
@@ -45,7 +45,7 @@ def read(path: str, settings: Sequence[Setting]) -> dict[str, Any]:
         try:
             values[key] = TypeAdapter(known[key].type).validate_python(value)
         except ValidationError as error:
-            raise SettingError(f"{path}: {key}: {error.errors()[0]['msg'].lower()}; got {value!r}") from None
+            raise SettingError(f"{path}: {amiss(key, error.errors()[0])}") from None
     return values
 
 
@@ -74,4 +74,4 @@ def make(model: type[M], values: Mapping[str, Any]) -> M:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
-        raise SettingError(f"--{name.replace('_', '-')}: {first['msg'].lower()}; got {first['input']!r}") from None
+        raise SettingError(amiss(f"--{name.replace('_', '-')}", first)) from None

@@ -27,7 +27,6 @@ from .settings import DATA, DECODING, MODEL
     SEED,
     *OPENING,
     panel="Train",
-    config=True,
     name="continue",
 )
 def continue_(

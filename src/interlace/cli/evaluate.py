@@ -57,7 +57,6 @@ def _said(setting: Setting) -> Setting:
     *map(_said, MEASURING),
     *SOLVING,
     panel="Measure",
-    config=True,
 )
 def evaluate(models: list[str], json: bool, task: str | None, **options: Any) -> None:
     """Measure models on held-out text, or on tasks: quality, and speed over a sweep of thresholds.

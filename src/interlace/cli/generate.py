@@ -51,7 +51,6 @@ SEED = Setting("seed", int, "of all random draws; a row draws the same alone and
     SEED,
     *OPENING,
     panel="Use",
-    config=True,
 )
 def generate(
     prompt: str | None,

@@ -38,7 +38,6 @@ from .settings import DECODING, MODEL
     SEED,
     *OPENING,
     panel="Use",
-    config=True,
 )
 def infill(
     text: str | None,

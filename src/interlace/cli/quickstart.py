@@ -27,7 +27,7 @@ QUICKSTART = (
 )
 
 
-@command(*QUICKSTART, panel="Start here", config=True)
+@command(*QUICKSTART, panel="Start here")
 def quickstart(json: bool, **settings: Any) -> None:
     """See it all in minutes: adapt a model, compare it, and fill holes with it.
 

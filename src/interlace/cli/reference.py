@@ -15,8 +15,8 @@ HEAD = """# cli
 The command line. Results go to stdout; progress and remarks go to stderr. An error of yours is one line, cause and
 remedy, with status 2 (`--debug` shows where it comes from); an interrupt is 130; all else that fails is 1.
 
-Commands with `--config` read their options from a TOML or JSON file, one key for every option, with `_` for `-`
-(`batch_rows = 8`). Unknown keys are refused. Options on the command line win. `--print-config` prints such a file.
+`--config` reads options from a TOML or JSON file, one key for every option, with `_` for `-` (`batch_rows = 8`).
+Unknown keys are refused. Options on the command line win. `--print-config` prints such a file.
 
 This page is written by `python -m interlace.cli.reference > docs/reference/cli.md`.
 """

@@ -31,7 +31,6 @@ _SET_HERE = ("batch_rows", "accumulation")
     SET,
     *(s for s in LORA if s.name != "lora_dropout"),  # the policy that learns has to be the one that answers
     panel="Train",
-    config=True,
 )
 def reinforce(
     model: str,

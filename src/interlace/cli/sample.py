@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     Setting("seed", int, "of the first clip, one more for each after it", SEED.default, panel="Decoding"),
     *(s for s in OPENING if s.name != "system"),
     panel="Use",
-    config=True,
 )
 def sample(
     model: str,
@@ -71,9 +70,9 @@ def sample(
 ) -> None:
     """Generate images or clips with a model of interlace train-clips, and write pictures of them.
 
-    A clip is a function of its label and its seed: the same alone and in a batch.
-    Of moving shapes a verifier says, without a network, whether a clip is valid:
-    the shape and the motion of its label, in one colour, at one speed.
+    A clip is a function of its label and its seed: the same alone and in a batch,
+    up to rounding. Of moving shapes a verifier says, without a network, whether a
+    clip is valid: the shape and the motion of its label, in one colour, at one speed.
 
     [bold]Examples[/bold]
       interlace sample --model digits

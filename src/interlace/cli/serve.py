@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     *DECODING,
     *OPENING,
     panel="Use",
-    config=True,
     json=False,
 )  # fmt: skip
 def serve(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @command(
-    Setting("what", str, "a system, an attention pattern or a schedule, with its settings", place=True, required=True),
+    Setting("what", str, "a system, an attention pattern or a schedule, with its settings", place=True),
     Setting("units", int, "units of the row", shown="4, of a schedule 6"),
     Setting("block_size", int, "tokens per unit in a mask", 2),
     Setting("clean", int, "units that are given at the start of the path: the prompt", 0),
@@ -30,14 +29,14 @@ if TYPE_CHECKING:
     panel="Look",
 )
 def show(
-    what: str, units: int | None, block_size: int, clean: int, documents: int, out: str | None, json: bool
+    what: str | None, units: int | None, block_size: int, clean: int, documents: int, out: str | None, json: bool
 ) -> None:
     """Draw a path over the grid, an attention mask, or the parts, mask and path of a system.
 
     Settings follow a colon. Schedules: token-by-token, block-by-block:steps=N,
-    all-at-once:steps=N, diagonal:steps=N,window=N,lag=N, level-by-level:steps=N.
-    Patterns: causal, bidirectional, block-causal, prefix-bidirectional:prefix=N,
-    two-copy. Systems: see interlace systems.
+    diagonal:steps=N,window=N,lag=N and others. Patterns: causal, two-copy,
+    prefix-bidirectional:prefix=N and others. Systems: see interlace systems.
+    Without a name, all that can be drawn is named.
 
     [bold]Examples[/bold]
       interlace show diagonal:steps=4,window=3,lag=2 --units 6
@@ -49,19 +48,21 @@ def show(
         raise SettingError("--units, --block-size and --documents are 1 or more, --clean 0 or more; correct them")
     if out is not None and Path(out).suffix not in (".svg", ".png", ".pdf"):
         raise SettingError(f"--out {out} is no picture; name it *.svg, *.png or *.pdf")
-    from ..schedules import parse_schedule
+    from ..schedules import parse_schedule, schedules
     from ..systems import systems
 
+    what = what or ""
     name = what.partition(":")[0].strip()
     if name in systems():
         found = _system(systems()[name], what, units or 4, block_size, clean, documents)
     elif name in _patterns():
         found = _mask(_settled(_patterns()[name], what), units or 4, block_size, documents)
-    elif name in _schedules():
+    elif name in schedules():
         found = _path(parse_schedule(what), units or 6, clean)
     else:
-        known = [*systems(), *_patterns(), *_schedules()]
-        raise SettingError(f"{name!r} is not known; pass one of {', '.join(known)}")
+        known = [*systems(), *_patterns(), *schedules()]
+        wrong = f"{name!r} is not known" if name else "WHAT is missing"
+        raise SettingError(f"{wrong}; pass one of {', '.join(known)}")
     if json:
         print_json(found.value)
     else:
@@ -167,20 +168,10 @@ def _words(parts: Parts) -> dict[str, str]:
 
 def _patterns() -> dict[str, type]:
     """Every attention pattern by its name on the command line."""
-    from ..attention import patterns
+    from ..attention.patterns import Pattern
+    from ..discovery import parts
 
-    found = [getattr(patterns, name) for name in patterns.__all__]
-    kinds = [
-        one for one in found if isinstance(one, type) and one.__dict__.get("horizon") and one is not patterns.Pattern
-    ]
-    return {re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower(): kind for kind in kinds}
-
-
-def _schedules() -> list[str]:
-    from .. import schedules
-
-    kinds = [one for one in map(schedules.__dict__.get, schedules.__all__) if isinstance(one, type)]
-    return [re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower() for kind in kinds]
+    return parts("interlace.attention", Pattern)
 
 
 def _pairs(what: str) -> dict[str, str]:

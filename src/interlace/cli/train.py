@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     *SHAPE,
     *LORA,
     panel="Train",
-    config=True,
 )
 def train(model: str | None, json: bool, **settings: Any) -> None:
     """Train a new autoregressive model, and a tokenizer for it, on a corpus.
@@ -45,10 +44,7 @@ def train(model: str | None, json: bool, **settings: Any) -> None:
       interlace train --out code --print-config > code.toml
       accelerate launch -m interlace train --config code.toml
     """
-    import torch
-
     from ..errors import SettingError
-    from ..nn import Transformer
     from ..recipes import ShapeSettings, open_base, pretrain
     from ..training.settings import TrainSettings
     from ..training.text import DataSettings
@@ -61,26 +57,14 @@ def train(model: str | None, json: bool, **settings: Any) -> None:
     if model is None and lora is not None:
         raise SettingError("--lora learns beside the weights of a trained model; pass it by --model")
 
-    def begin(about: dict[str, Any], network: Any, adapters: Lora | None = None) -> None:
-        announce(about | learning(network, training, adapters), training, data.data, data.length)
+    def on_start(checkpoint: Checkpoint, adapters: Lora | None) -> None:
+        size = f"{shape.num_layers} layers of {shape.hidden_size}, vocabulary {checkpoint.config.vocab_size}"
+        what = {"new model": f"{size} (qwen3)"} if model is None else {"model": f"{model} ({checkpoint.family})"}
+        announce(what | learning(checkpoint.network, training, adapters), training, data.data, data.length)
 
     with resumable(training.out):
         if model is None:
-            with torch.device("meta"):
-                network = Transformer(shape.config(shape.vocab_size))
-            begin(
-                {
-                    "new model": f"{shape.num_layers} layers of {shape.hidden_size}, vocabulary {shape.vocab_size} "
-                    "(qwen3)"
-                },
-                network,
-            )
-            trained = pretrain(training, data, shape)
+            trained = pretrain(training, data, shape, on_start=on_start)
         else:
-
-            def on_start(checkpoint: Checkpoint, adapters: Lora | None) -> None:
-                begin({"model": f"{model} ({checkpoint.family})"}, checkpoint.network, adapters)
-
-            start = open_base(model, training, lora)
-            trained = pretrain(training, data, start=start, lora=lora, on_start=on_start)
+            trained = pretrain(training, data, start=open_base(model, training, lora), lora=lora, on_start=on_start)
     finished(trained, training, json, lora)

@@ -23,7 +23,6 @@ _BETTER = {"optimizer": "muon", "learning_rate": 1e-2, "ema": 0.97, "weight_deca
     *CLIPS,
     *CLIP_SHAPE,
     panel="Train",
-    config=True,
     name="train-clips",
 )
 def train_clips(system: str, json: bool, **settings: Any) -> None:

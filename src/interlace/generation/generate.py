@@ -50,8 +50,12 @@ def generate(
 ) -> Iterator[Event]:
     """Generate ``length`` tokens behind every prompt; yield each unit as it becomes clean.
 
-    A row in a batch gives exactly what it gives alone: rows never see each other, every row walks at its own pace, and
-    its noise is indexed by (its seed, unit, step).
+    A row in a batch gives the tokens, in the steps and forwards, that it gives alone: rows never see each other, every
+    row walks at its own pace, and its noise is indexed by (its seed, unit, step). Its log-probabilities, and features
+    of continuous units, are those up to rounding: the order in which a matrix product sums depends on the shape of the
+    batch. In float32 the last bits differ, in bfloat16 the second digit may, and where two candidates, or a confidence
+    and its threshold, are nearer than that, a token may. ``interlace.engine`` is equal to the bit, on a processor and
+    without experts or 8-bit weights.
 
     Args:
         prompts: one per row: token ids (``OPEN`` = -1 marks tokens to infill), or features [n, d] of known units.

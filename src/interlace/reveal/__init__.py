@@ -1,5 +1,14 @@
-"""Reveal rules: which of the candidates of a unit are fixed now. One rule per file."""
+"""Reveal rules: which of the candidates of a unit are fixed now. One rule per file.
 
+A new file is found by itself (``rules``); the names below are those of the rules in the box, for typed imports.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ..discovery import parts
 from .ancestral import Ancestral
 from .damped import Damped, Doubled, Evenly
 from .dependence import DependenceBounded
@@ -33,5 +42,16 @@ __all__ = [
     "Static",
     "Tempered",
     "Threshold",
+    "rules",
     "top",
 ]
+
+
+@functools.cache
+def rules() -> dict[str, type[Any]]:
+    """The rules of this folder by name; those that are made of another rule are among them.
+
+    >>> rules()["near-certain"]()
+    NearCertain(entropy=0.4, penalty=0.02)
+    """
+    return parts(__name__, Reveal)

@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 import re
+<<<<<<< HEAD
 from dataclasses import MISSING, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+=======
+from dataclasses import MISSING, Field, fields
+from typing import Any
+>>>>>>> open
 
+from ..discovery import kebab, parts
 from ..errors import SettingError
 from ..grid import Schedule
-from .all_at_once import AllAtOnce
-from .behind_prompt import BehindPrompt
-from .block_by_block import BlockByBlock
-from .diagonal import Diagonal
-from .level_by_level import LevelByLevel
-from .seeded import Seeded
-from .streaming import Streaming
-from .successive import Successive
-from .token_by_token import TokenByToken
 
-__all__ = ["parse_schedule", "schedule_text"]
+__all__ = ["parse_schedule", "schedule_text", "schedules"]
 
-_CLASSES: tuple[Any, ...] = (
-    TokenByToken,
-    BlockByBlock,
-    BehindPrompt,
-    Seeded,
-    Streaming,
-    AllAtOnce,
-    Diagonal,
-    LevelByLevel,
-    Successive,
-)
+_FOLDER = __name__.rpartition(".")[0]
 
 
-def _name(cls: type) -> str:
-    """``BlockByBlock`` -> ``block-by-block``."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+@functools.cache
+def schedules() -> dict[str, type[Any]]:
+    """The schedules of this folder by name.
+
+    >>> schedules()["diagonal"](steps=4, window=3, lag=2)
+    Diagonal(steps=4, window=3, lag=2)
+    """
+    return parts(_FOLDER, Schedule)
 
 
 def _usage(cls: Any) -> str:
+<<<<<<< HEAD
     settings = ",".join(f"{f.name}={_written(get_type_hints(cls)[f.name])[0]}" for f in fields(cls))
     return f"{_name(cls)}:{settings}" if settings else _name(cls)
+=======
+    settings = ",".join(f"{f.name}={'N' if _single(f) else 'N+N+...'}" for f in fields(cls))
+    return f"{kebab(cls)}:{settings}" if settings else kebab(cls)
+
+
+def _single(field: Field[Any]) -> bool:
+    """Whether a setting is one whole number, or else several."""
+    return field.type in ("int", int)
+>>>>>>> open
 
 
 def _written(kind: Any) -> tuple[str, str]:
@@ -61,11 +64,12 @@ def parse_schedule(text: str) -> Schedule:
     Successive(sizes=(3, 4, 9), steps=(2, 1, 1))
     """
     name, _, rest = text.strip().partition(":")
-    known = {_name(cls): cls for cls in _CLASSES}
+    known = schedules()
     if name not in known:
-        usages = " | ".join(_usage(cls) for cls in _CLASSES)
+        usages = " | ".join(map(_usage, known.values()))
         raise SettingError(f"unknown schedule {name!r}; known: {usages}")
     cls = known[name]
+<<<<<<< HEAD
     hints = get_type_hints(cls)
     kinds = {f.name: hints[f.name] for f in fields(cls)}
     settings: dict[str, int | str | tuple[int, ...]] = {}
@@ -77,6 +81,16 @@ def parse_schedule(text: str) -> Schedule:
             settings[key] = value
         else:
             settings[key] = int(value) if kinds[key] is int else tuple(map(int, value.split("+")))
+=======
+    single = {f.name: _single(f) for f in fields(cls)}
+    settings: dict[str, int | tuple[int, ...]] = {}
+    for part in rest.split(",") if rest else []:
+        key, _, number = (piece.strip() for piece in part.partition("="))
+        form = r"-?\d+" if single.get(key) else r"-?\d+(\+-?\d+)*"
+        if key not in single or key in settings or not re.fullmatch(form, number):
+            raise SettingError(f"{part.strip()!r} is no setting of the schedule {name}; write {_usage(cls)}")
+        settings[key] = int(number) if single[key] else tuple(map(int, number.split("+")))
+>>>>>>> open
     missing = [f.name for f in fields(cls) if f.name not in settings and f.default is MISSING]
     if missing:
         raise SettingError(f"the schedule {name} lacks {', '.join(missing)}; write {_usage(cls)}")
@@ -87,11 +101,12 @@ def parse_schedule(text: str) -> Schedule:
 def schedule_text(schedule: Schedule) -> str:
     """The line that ``parse_schedule`` reads back as this schedule; ``repr`` of a schedule from elsewhere.
 
-    >>> schedule_text(Diagonal(steps=4, window=3, lag=2))
+    >>> schedule_text(parse_schedule("diagonal:lag=2,steps=4,window=3"))
     'diagonal:steps=4,window=3,lag=2'
     """
-    if not isinstance(schedule, _CLASSES):
+    cls: Any = type(schedule)
+    if cls not in schedules().values():
         return repr(schedule)
-    values = ((f.name, getattr(schedule, f.name)) for f in fields(schedule))
+    values = ((f.name, getattr(schedule, f.name)) for f in fields(cls))
     settings = ",".join(f"{n}={'+'.join(map(str, v)) if isinstance(v, tuple) else v}" for n, v in values)
-    return f"{_name(type(schedule))}:{settings}" if settings else _name(type(schedule))
+    return f"{kebab(cls)}:{settings}" if settings else kebab(cls)

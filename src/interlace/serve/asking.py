@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ..constraints import Constraint, json_schema, regex
 from ..engine import Request
-from ..errors import InterlaceError, SettingError, nearest
+from ..errors import InterlaceError, SettingError, amiss, nearest
 from ..writing import Writing
 from .bodies import ROWS
 from .json_object import JSON_OBJECT
@@ -144,8 +144,7 @@ def decoding(served: Served, body: Common) -> tuple[Model, dict[str, Any]]:
             type(model.settings).model_validate(model.settings.model_dump() | {name: value}, strict=True)
             model.with_(**{name: value})
         except ValidationError as error:
-            why = error.errors(include_url=False)[0]["msg"].lower()
-            raise Refused(f"{name}: {why}; got {str(value)[:80]!r}", name, "invalid_value") from None
+            raise Refused(amiss(name, error.errors(include_url=False)[0]), name, "invalid_value") from None
         except InterlaceError as error:
             raise refusal(error, name) from None
     settings = served.sampling | settings

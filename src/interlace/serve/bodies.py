@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..errors import amiss
 from .wire import Refused
 
 __all__ = ["ChatBody", "Common", "CompletionBody", "Message", "StreamOptions", "checked"]
@@ -134,11 +135,10 @@ def checked(kind: type[Any], body: dict[str, Any]) -> Any:
     try:
         found = kind.model_validate(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
+        first = error.errors(include_url=False)[0]
         place = _place(first["loc"])
-        given = "" if first["type"] == "missing" else f"; got {_short(first['input'])}"
         code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
-        raise Refused(f"{place}: {first['msg'].lower()}{given}", place, code) from None
+        raise Refused(amiss(place, first), place, code) from None
     for number, message in enumerate(found.messages if isinstance(found, ChatBody) else ()):
         for name, value in (message.model_extra or {}).items():
             if name not in MESSAGE or value not in (None, MESSAGE[name]):
@@ -162,8 +162,3 @@ def _place(loc: tuple[int | str, ...]) -> str:
         else:
             place += f".{part}" if place else part
     return place
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

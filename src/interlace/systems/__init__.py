@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 
+from ..discovery import modules
 from ..errors import SettingError
 from .system import Claim, Parts, System
 
@@ -20,8 +19,8 @@ def systems() -> dict[str, System]:
     True
     """
     found = {}
-    for module in pkgutil.iter_modules(__path__):
-        system = getattr(importlib.import_module(f"{__name__}.{module.name}"), "SYSTEM", None)
+    for module in modules(__name__):
+        system = getattr(module, "SYSTEM", None)
         if isinstance(system, System):
             found[system.name] = system
     return dict(sorted(found.items()))

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
-from .. import reveal
 from ..arrangements import Arrangement
 from ..attention.patterns import Pattern
+<<<<<<< HEAD
 from ..errors import SettingError, nearest
 from ..generation import Guide
+=======
+from ..errors import SettingError, amiss, nearest
+>>>>>>> open
 from ..grid import Schedule
 from ..layouts import Layout
 from ..lookahead import Lookahead
 from ..processes import Process
-from ..reveal import Reveal
+from ..reveal import Reveal, Tempered, rules
 from ..sampling import Sampler
 from ..training.objectives import Objective
 
 CONFIDENCE = ("threshold", (1.0, 0.95, 0.9, 0.8, 0.6, 0.4))
 """The dial of systems that fix what they are sure of."""
 
+<<<<<<< HEAD
 Rule = Literal[
     "static",
     "least-uncertain",
@@ -37,6 +42,10 @@ Rule = Literal[
     "ancestral",
 ]
 """Reveal rules by the names of ``--reveal``."""
+=======
+NOTHING = (MISSING, MISSING)
+"""Default and factory of a field that has neither."""
+>>>>>>> open
 
 CHECKPOINT = {"mask_id", "block_size", "eos_ids"}
 """Settings that a checkpoint says by itself, in fields of its own."""
@@ -79,7 +88,7 @@ class Settings(BaseModel):
             place = ".".join(str(p) for p in first["loc"]) or "settings"
             if first["type"] == "extra_forbidden":
                 raise SettingError(f"unknown setting {place!r}; {nearest(place, type(self).model_fields)}") from None
-            raise SettingError(f"{place}: {first['msg'].lower()}; got {first['input']!r}") from None
+            raise SettingError(amiss(place, first)) from None
 
 
 class TextSettings(Settings):
@@ -88,7 +97,11 @@ class TextSettings(Settings):
     block_size: int = Field(4, ge=1, le=4096, description="tokens per block")
     mask_id: int = Field(0, ge=0, description="id of the mask token")
     steps: int | None = Field(None, ge=1, description="denoising steps per block (default: block_size)")
+<<<<<<< HEAD
     reveal: Rule = Field("dynamic", description="rule that says which candidates are fixed in a step")
+=======
+    reveal: str = Field("dynamic", description="rule that says which candidates are fixed in a step")
+>>>>>>> open
     threshold: float = Field(0.9, ge=0, description="confidence above which a candidate is fixed")
     gamma: float = Field(
         0.35, ge=0, description="nats of joint uncertainty fixed in a step (entropy-bounded, dependence-bounded)"
@@ -100,6 +113,24 @@ class TextSettings(Settings):
     top_k: int = Field(0, ge=0, description="keep the likeliest tokens only; 0 is off")
     top_p: float = Field(1.0, gt=0, le=1, description="keep the smallest set of this probability; 1 is off")
 
+    @field_validator("reveal")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        """A rule of the folder that these settings can make."""
+        if name not in cls._rules():
+            *most, last = map(repr, cls._rules())
+            raise PydanticCustomError("literal_error", f"Input should be {', '.join(most)} or {last}")
+        return name
+
+    @classmethod
+    def _rules(cls) -> dict[str, Any]:
+        """Reveal rules that need nothing but these settings."""
+        return {
+            name: rule
+            for name, rule in rules().items()
+            if all(f.name in cls.model_fields or (f.default, f.default_factory) != NOTHING for f in fields(rule))
+        }
+
     def read(self, **facts: Any) -> Any:
         """These settings with what a checkpoint says of those that they have (``CHECKPOINT``); None says nothing."""
         return self.but(**{name: value for name, value in facts.items() if name in type(self).model_fields})
@@ -109,10 +140,9 @@ class TextSettings(Settings):
 
     def rule(self) -> Reveal:
         """The reveal rule, given those of these settings that it knows, and the temperature of its order."""
-        cls: Any = getattr(reveal, "".join(part.title() for part in self.reveal.split("-")))
-        known = type(self).model_fields
+        cls, known = self._rules()[self.reveal], type(self).model_fields
         rule: Reveal = cls(**{f.name: getattr(self, f.name) for f in fields(cls) if f.name in known})
-        return reveal.Tempered(rule, self.order_temperature) if self.order_temperature else rule
+        return Tempered(rule, self.order_temperature) if self.order_temperature else rule
 
 
 @dataclass(frozen=True)
