@@ -48,6 +48,11 @@ class Automaton:
     def states(self) -> int:
         return len(self.final)
 
+    @property
+    def bytes(self) -> int:
+        """Of memory, without what is worked out on the way."""
+        return sum(part.nbytes for part in (self.symbols, self.source, self.symbol, self.target, self.final))
+
     @cached_property
     def count(self) -> int:
         """Symbols, 0 included."""
