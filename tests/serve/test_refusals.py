@@ -128,6 +128,34 @@ def test_the_field_that_is_wrong_is_named(refused: Ask, body: dict[str, Any], pa
     assert len(error["message"]) < 1000 and "\n" not in error["message"]
 
 
+def schemas() -> dict[str, dict[str, Any]]:
+    """Small bodies, most of them, that stand for very large expressions."""
+    pair = {"type": "array", "minItems": 2, "maxItems": 2}
+    chain = {f"d{i}": pair | {"items": {"$ref": f"#/$defs/d{i + 1}"}} for i in range(25)}
+    objects = {
+        f"d{i}": {"required": ["a", "b"], "properties": {name: {"$ref": f"#/$defs/d{i + 1}"} for name in "ab"}}
+        for i in range(25)
+    }
+    text = {"type": "string"}
+    inner = {"type": "array", "maxItems": 100, "items": text | {"maxLength": 50}}
+    return {
+        "references": {"$ref": "#/$defs/d0", "$defs": chain | {"d25": {"type": "integer"}}},
+        "references of objects": {"$ref": "#/$defs/d0", "$defs": objects | {"d25": {"type": "integer"}}},
+        "properties": {"properties": {f"p{i}": text for i in range(2000)}},
+        "long text": text | {"maxLength": 100_001},
+        "lists of lists": {"type": "array", "maxItems": 100, "items": inner},
+        "values": {"enum": [f"value number {i}" for i in range(20_000)]},
+        "alternatives": {"oneOf": [{"const": i} for i in range(2000)]},
+    }
+
+
+@pytest.mark.parametrize("name", schemas())
+def test_schemas_that_stand_for_too_much(refused: Ask, name: str) -> None:
+    said = {"type": "json_schema", "json_schema": {"name": "q", "schema": schemas()[name]}}
+    message = refused({"prompt": "x", "max_tokens": 40, "response_format": said}, "response_format")["message"]
+    assert "more than" in message
+
+
 def test_an_unknown_field_names_the_nearest(refused: Ask) -> None:
     assert "did you mean max_tokens?" in refused({"prompt": "x", "max-tokens": 1}, "max-tokens")["message"]
     assert "did you mean threshold?" in refused({"prompt": "x", "treshold": 1}, "treshold")["message"]

@@ -32,6 +32,10 @@ class Constraint:
         """
         return _over.get((self, vocabulary), lambda: lifted(compiled(self.pattern), vocabulary.words, self.name))
 
+    def known(self, vocabulary: Vocabulary) -> bool:
+        """Whether ``over`` has nothing left to do."""
+        return (self, vocabulary) in _over
+
     def keep(self, vocabulary: Vocabulary, automaton: Automaton) -> None:
         """What ``over`` gives from now on; it was made elsewhere."""
         _over.put((self, vocabulary), automaton)

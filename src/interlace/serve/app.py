@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket
 
 from .. import __version__
 from . import completions, page
+from .compiling import Compiler
 from .desk import Desk, Limits
 from .documents import described
 from .guard import Keys, Noted
@@ -25,9 +26,12 @@ from .wire import Refused
 __all__ = ["make_app"]
 
 
-def make_app(models: Sequence[Served], limits: Limits | None = None) -> FastAPI:
-    """An ASGI application that serves these models; ``app.state.desk`` is its ``Desk``."""
-    desk = Desk({served.name: served for served in models}, limits or Limits())
+def make_app(
+    models: Sequence[Served], limits: Limits | None = None, compiler: Compiler | None = None
+) -> FastAPI:
+    """An ASGI application that serves these models; ``app.state.desk`` is its ``Desk``. compiler: makes constraints in
+    a process of its own, and is the caller's to close."""
+    desk = Desk({served.name: served for served in models}, limits or Limits(), compiler=compiler)
     app = FastAPI(title="interlace", version=__version__, docs_url=None, redoc_url=None)
     app.state.desk = desk
     app.include_router(completions.routes(desk))
@@ -81,7 +85,7 @@ def make_app(models: Sequence[Served], limits: Limits | None = None) -> FastAPI:
             CORSMiddleware,
             allow_origins=list(desk.limits.origins),
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+            allow_headers=["*"],  # clients say of themselves what they like (x-stainless-*)
             expose_headers=["X-Request-Id", "Retry-After"],
         )
     app.add_middleware(Noted)

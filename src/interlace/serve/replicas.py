@@ -74,7 +74,8 @@ class Replica:
         self.check_health()
         stream = None
         try:
-            stream = self.service.submit(await asyncio.to_thread(self.service.prepare, asked.asked()))
+            request = asked.asked(self.service.engine.model)
+            stream = self.service.submit(await asyncio.to_thread(self.service.prepare, request))
             async for one in stream:
                 yield self.name, event(one), self.service.stats()
         except InterlaceError as problem:
