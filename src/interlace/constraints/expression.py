@@ -173,13 +173,14 @@ class _Builder:
 
     def either(self, states: Sequence[int]) -> int:
         """A state that leads to any of these."""
-        key = "either", *dict.fromkeys(states)
-        if len(key) == 2:
-            return states[0]
+        ways = list(dict.fromkeys(states))
+        if len(ways) == 1:
+            return ways[0]
+        key = "either", *ways
         if key not in self.made:
             self.made[key] = self.new()
-            self.empty[self.made[key]] = list(key[1:])
-            self.spend(len(key))
+            self.empty[self.made[key]] = ways
+            self.spend(len(ways))
         return self.made[key]
 
     def repeat(self, least: int, most: Any, items: Any, flags: int, end: int) -> int:

@@ -159,6 +159,11 @@ class Workers:
         return Stats(**held)
 
     @property
+    def capacity(self) -> int:
+        """Requests that can be under way and waiting together."""
+        return self._most
+
+    @property
     def alive(self) -> bool:
         """Whether requests are being worked on: by one process at least."""
         return self.up > 0 and not self._closed

@@ -23,7 +23,8 @@ class Event:
     its tokens when they were fixed (text; on request). order: at which of the unit's steps each token was fixed.
     top: the likeliest tokens and their log-probabilities [size, k] when each was fixed (on request, by an engine).
     forwards: how many forwards the row has taken so far, and slots: how many tokens these were given of it. last:
-    whether this event ends the row.
+    whether this event ends the row. cached: tokens of its prompt that an engine found in memory; waited: seconds that
+    it waited for its turn there.
     """
 
     row: int
@@ -38,6 +39,8 @@ class Event:
     log_prob: Tensor | None = None
     order: Tensor | None = None
     top: tuple[Tensor, Tensor] | None = None
+    cached: int = 0
+    waited: float = 0.0
 
 
 @dataclass

@@ -45,12 +45,14 @@ def make_app(
     async def model(name: str) -> Response:
         return Json(desk.served(name).card(desk.created))
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health", **described("Whether the server runs"))
     async def health() -> Response:
         engines = {name: {"up": one.service.up, "of": one.service.count} for name, one in desk.models.items()}
         failed = desk.stuck and not desk.draining
         return Json({"status": "failed" if failed else "ok", "engines": engines}, 503 if failed else 200)
 
+    @app.head("/ready", include_in_schema=False)
     @app.get("/ready", **described("Whether the server takes requests"))
     async def ready() -> Response:
         late = "failed" if desk.stuck else "starting"  # a process of an engine again, and no other is there

@@ -40,12 +40,14 @@ class Prompt:
 
 @dataclass
 class Ask:
-    """One row that is asked for, and what of it is written. start: the place of its first new token."""
+    """One row that is asked for, and what of it is written. start: the place of its first new token.
+    cached: tokens of its prompt that were found in memory."""
 
     request: Request
     prompt: Prompt
     start: int
     writing: Writing
+    cached: int = 0
 
     @property
     def finish(self) -> str:
@@ -71,6 +73,13 @@ def asked(
     count = body.n or 1
     if count * len(prompts) > ROWS:
         raise Refused(f"{len(prompts)} prompts with n = {count} are more than {ROWS} answers; ask for fewer", "n")
+    room = max(1, served.service.capacity)
+    if count * len(prompts) > room:
+        raise Refused(
+            f"{count * len(prompts)} answers are more than the engine takes at once ({room}); ask for fewer",
+            "n" if count > 1 else field,
+        )
+    name = "max_completion_tokens" if getattr(body, "max_completion_tokens", None) is not None else "max_tokens"
     model, settings = decoding(served, body)
     system = None if model.system is served.model.system else model.system.name
     stops, bias = stop_texts(body), biases(served, body)
@@ -83,7 +92,8 @@ def asked(
     drafts = bool(body.drafts)
     found = []
     for prompt in prompts:
-        new = _length(served, model, len(prompt.ids) + (0 if suffix is None else len(suffix.ids)), length, field)
+        known = len(prompt.ids) + (0 if suffix is None else len(suffix.ids))
+        new = _length(served, model, known, length, field, name)
         row, start, places = list(prompt.ids), len(prompt.ids), None
         if suffix is not None:
             row, start, places = model.gap(prompt.ids, suffix.ids, new)
@@ -108,8 +118,8 @@ def asked(
     return found
 
 
-def _length(served: Served, model: Model, known: int, length: int | None, field: str) -> int:
-    """How many tokens are new, if they fit."""
+def _length(served: Served, model: Model, known: int, length: int | None, field: str, name: str) -> int:
+    """How many tokens are new, if they fit. name: of the field that says so."""
     size, context = model.parts.layout.size, served.context
     room = context // size * size - known
     if room < (length or 0) or (length is None and room < 1):
@@ -117,7 +127,7 @@ def _length(served: Served, model: Model, known: int, length: int | None, field:
         raise Refused(
             f"{served.name} reads at most {context} tokens{blocks}; {known} of the prompt and "
             f"{1 if length is None else length} new ones are more; shorten the prompt, or ask for fewer tokens",
-            "max_tokens" if room > 0 else field,
+            name if room > 0 else field,
             "context_length_exceeded",
         )
     return room if length is None else length

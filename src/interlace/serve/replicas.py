@@ -178,6 +178,11 @@ class Replicas:
         return Stats(**{**found, "slots": self.up * self.slots})
 
     @property
+    def capacity(self) -> int:
+        """Requests that can be under way and waiting together."""
+        return self._most
+
+    @property
     def alive(self) -> bool:
         """Whether requests are being worked on: by one replica at least."""
         return self.up > 0 and not self._closed.is_set()

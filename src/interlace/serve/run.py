@@ -20,7 +20,7 @@ from .app import make_app
 from .compiling import Compiler
 from .desk import Desk, Limits
 from .guard import Lines
-from .patience import Patient
+from .patience import Patient, Spoken
 from .replicas import Replicas
 from .served import Served
 
@@ -161,7 +161,7 @@ def configured(app: Any, host: str, port: int, limits: Limits) -> uvicorn.Config
         host,
         port,
         http=type("Timed", (Patient,), {"seconds": limits.body_seconds}),
-        ws="websockets-sansio",
+        ws=Spoken,
         ws_max_size=limits.body_bytes,
         ws_per_message_deflate=False,
         lifespan="off",
