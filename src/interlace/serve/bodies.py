@@ -158,7 +158,7 @@ def _texts(messages: Any) -> None:
                 place = f"messages[{i}].content[{j}]"
                 raise Refused(
                     f"{place} is a part of the type {kind[:40]!r}; only parts of type text are read here",
-                    place,
+                    f"messages[{i}].content",
                     "unsupported_content",
                 )
 

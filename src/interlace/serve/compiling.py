@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Compiler", "Wanted"]
 
+AGAIN = 300.0
+"""Seconds until what took too long is tried again: the machine may have been busy."""
 LARGE = (RecursionError, OverflowError, MemoryError)
 
 
@@ -58,6 +61,7 @@ class Compiler:
         self._turn = asyncio.Lock()
         self._child: asyncio.Future[_Child] | None = None
         self._known: Kept[tuple[Constraint, Automaton]] = Kept(lambda found: found[1].bytes, 256)
+        self._late: dict[Any, float] = {}  # what took too long, and until when it is not tried again
         self._closed = False
 
     async def make(self, wanted: Wanted, model: Model) -> Constraint:
@@ -65,10 +69,20 @@ class Compiler:
         words, stop = model.words, tuple(model.checkpoint.stop_token_ids)
         job = pickle.dumps(wanted.make, pickle.HIGHEST_PROTOCOL)
         key = blake2b(job).digest(), words, stop
+        if self._late.get(key, 0.0) > time.monotonic():
+            raise self._too_late(wanted.field)
         if key not in self._known:
             async with self._turn:
+                if self._late.get(key, 0.0) > time.monotonic():
+                    raise self._too_late(wanted.field)
                 if key not in self._known:
-                    found = await self._asked(wanted.field, job, words, stop)
+                    try:
+                        found = await self._asked(wanted.field, job, words, stop)
+                    except Refused as error:
+                        if error.status == 400:
+                            self._late = dict(list(self._late.items())[-255:])
+                            self._late[key] = time.monotonic() + AGAIN
+                        raise
                     self._known.put(key, found)
         try:
             constraint, automaton = self._known.get(key, _gone)
@@ -81,7 +95,6 @@ class Compiler:
         self, field: str, job: bytes, words: Vocabulary, stop: tuple[int, ...]
     ) -> tuple[Constraint, Automaton] | SettingError:
         child = await self._ready()
-        late = SettingError(f"{field} is too large: it takes more than {self.seconds:g} s to prepare; make it simpler")
         try:
             async with asyncio.timeout(self.seconds):
                 found: tuple[Constraint, Automaton] | SettingError = await _in_thread(
@@ -92,10 +105,16 @@ class Compiler:
             self._kill()
             if self._closed:
                 raise _closing() from None
-            return late if isinstance(error, TimeoutError) else SettingError(f"{field} is too large; make it simpler")
+            if isinstance(error, TimeoutError):
+                raise self._too_late(field) from None
+            return SettingError(f"{field} is too large; make it simpler")
         except BaseException:
             self._kill()
             raise
+
+    def _too_late(self, field: str) -> Refused:
+        late = f"it takes more than {self.seconds:g} s to prepare"
+        return Refused(f"{field} is too large: {late}; make it simpler", field)
 
     async def _ready(self) -> _Child:
         """The process; whoever leaves while it begins leaves it to the next one."""
