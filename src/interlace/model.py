@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .checkpoints import Checkpoint, families
 from .checkpoints import load as load_checkpoint
-from .constraints import Automaton, Constraint, vocabulary
+from .constraints import Automaton, Constraint, Vocabulary, vocabulary
 from .errors import CheckpointError, SettingError
 from .generation import OPEN, Event, Result, collect, generate
 from .hardware import fast_bfloat16
@@ -169,11 +169,15 @@ class Model:
         """Constraints over the tokens of this model."""
         if not any(constraints):
             return [None] * len(constraints)
+        return [None if one is None else one.over(self.words) for one in constraints]
+
+    @property
+    def words(self) -> Vocabulary:
+        """What the tokens spell, but for the mask."""
         if self.tokenizer is None:
             raise SettingError("a constraint needs a tokenizer.json, which is not there; add the tokenizer's files")
         mask = self.checkpoint.mask_token_id
-        words = vocabulary(self.tokenizer, self.checkpoint.config.vocab_size, () if mask is None else (mask,))
-        return [None if one is None else one.over(words) for one in constraints]
+        return vocabulary(self.tokenizer, self.checkpoint.config.vocab_size, () if mask is None else (mask,))
 
     @property
     def reads_suffix_first(self) -> bool:

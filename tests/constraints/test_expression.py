@@ -81,6 +81,17 @@ def test_one_character_is_every_character_in_its_shortest_spelling() -> None:
         assert not automaton.matches(wrong)
 
 
+def test_what_repeats_nothing_is_not_repeated() -> None:
+    for pattern in ("(?:){4294967290}", "((|){99999}){99999}", "(?:a{0}){2,4294967290}"):
+        assert compiled(pattern).matches(b"") and len(compiled(pattern).table) == 1
+
+
+def test_alternatives_that_end_alike_share_their_end() -> None:
+    end = "[0-9]{200}x"
+    one, many = (len(compiled("|".join(f"{letter}{end}" for letter in letters)).table) for letters in ("a", "abcdefgh"))
+    assert many == one
+
+
 def test_repeats_of_text_cost_states_in_proportion() -> None:
     """Texts of JSON, where a character may be two: a hundred of them are no more than ten times ten."""
     character = r'(?:[^"\\]|\\["\\])'
@@ -103,6 +114,11 @@ def test_repeats_of_text_cost_states_in_proportion() -> None:
         ("(?>x)", "atomic"),
         ("(a|b)*a(a|b){20}", "more than 20000 states"),
         ("((a{0,200}){0,200}){0,200}", "more than 20000 states"),
+        ("((a{1,1000}){1,1000}){1,1000}", "more than 20000 states"),
+        ("(?:a?b?c?){3000}", "too intricate"),
+        ("".join(f"[{chr(0x100 + 3 * i)}-{chr(0x5000 + 3 * i)}]?" for i in range(3000)), "too many characters apart"),
+        (r"\w{19000}", "states inside of characters"),
+        ("a" * 200_001, "200000 are the most"),
         ("(" * 5000 + "a" + ")" * 5000, "nested|recursion"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import itertools
 import json
 import re
 import uuid
@@ -15,9 +16,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from interlace.constraints import Bytes, compiled, json_schema
+from interlace.constraints import Bytes, compiled, constraint, json_schema
 from interlace.constraints.schema import expression
 from interlace.errors import SettingError
+
+
+def doubled(depth: int, pairs: bool = False, name: str = "d") -> dict[str, Any]:
+    """A schema of some 2 kB whose values are of 2 ** depth integers."""
+    found: dict[str, Any] = {f"{name}{depth}": {"type": "integer"}}
+    for i in range(depth):
+        inner = {"$ref": f"#/$defs/{name}{i + 1}"}
+        array = {"type": "array", "minItems": 2, "maxItems": 2, "items": inner}
+        found[f"{name}{i}"] = {"properties": {"a": inner, "b": inner}, "required": ["a", "b"]} if pairs else array
+    return {"$ref": f"#/$defs/{name}0", "$defs": found}
+
+
+def twins(depth: int) -> dict[str, Any]:
+    """Two objects that are alike at every depth: whether a value fits both is asked of every pair of properties."""
+    return {"$defs": doubled(depth, True, "a")["$defs"] | doubled(depth, True, "b")["$defs"]}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": "null"}
+    for _ in range(depth):
+        found = {"type": "array", "items": found}
+    return found
 
 
 class Colour(enum.Enum):
@@ -158,6 +181,45 @@ def test_optional_properties_and_their_commas() -> None:
     assert re.fullmatch(expression({"type": "object", "additionalProperties": False}), "{}")
 
 
+@given(st.lists(st.booleans(), min_size=1, max_size=6))
+@settings(max_examples=30, deadline=None)
+def test_any_properties_may_be_optional(needed: list[bool]) -> None:
+    """Of all subsets those with every required property, in the order of the schema, and no others."""
+    names = "abcdef"[: len(needed)]
+    required = {name for name, one in zip(names, needed, strict=True) if one}
+    schema = {"properties": {name: {"type": "null"} for name in names}, "required": sorted(required)}
+    automaton = compiled(expression(schema))
+    for size in range(len(names) + 1):
+        for kept in itertools.combinations(names, size):
+            for text in {json.dumps(dict.fromkeys(kept)), json.dumps(dict.fromkeys(kept[::-1]))}:
+                good = required <= set(kept) and list(json.loads(text)) == sorted(kept)
+                assert automaton.matches(text.encode()) == good, text
+
+
+def test_optional_properties_cost_states_in_proportion() -> None:
+    states, length = [], []
+    for count in (25, 100):
+        schema = {"properties": {f"p{i:03d}": {"type": "string"} for i in range(count)}}
+        pattern = expression(schema)
+        length.append(len(pattern))
+        states.append(len(compiled(pattern).table))
+    assert states[1] < 4.5 * states[0] and length[1] < 8 * length[0]
+
+
+def test_a_refusal_is_kept_as_a_result_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+    monkeypatch.setattr(constraint, "expression", lambda schema: (read.append(schema), expression(schema))[1])
+    for schema in ({"type": "kept"}, {"type": "boolean", "title": "kept"}):
+        said = []
+        for _ in range(3):
+            try:
+                said.append(json_schema(schema).pattern)
+            except SettingError as error:
+                said.append(str(error))
+        assert len(set(said)) == 1
+    assert len(read) == 2
+
+
 def test_a_pattern_may_say_that_it_is_whole() -> None:
     plain = expression({"type": "string", "pattern": "a|b[.]"})
     for pattern in ("^a|b[.]$", "^a|b[.]", "a|b[.]$"):
@@ -219,6 +281,14 @@ def test_values_have_the_type_that_stands_beside_them() -> None:
         ({"$ref": "#/$defs/x"}, "refers to #/\\$defs/x, which is not in it"),
         ({"$ref": "https://example.com/schema"}, "which is not in it"),
         ({"$ref": "#"}, "contains itself"),
+        (doubled(25), "more than 200000 characters"),
+        (doubled(25, pairs=True), "more than 200000 characters"),
+        ({"enum": [f"{i:0100d}" for i in range(5000)]}, "more than 200000 characters"),
+        ({"properties": {f"{i:0500d}": {"type": "null"} for i in range(400)}}, "more than 200000 characters"),
+        ({"oneOf": [doubled(25, pairs=True, name=name) for name in "ab"]}, "which is not in it"),
+        ({**twins(25), "oneOf": [{"$ref": "#/$defs/a0"}, {"$ref": "#/$defs/b0"}]}, "parts"),
+        ({"oneOf": [{"const": i} for i in range(2000)]}, "more than 50000 parts"),
+        (nested(5000), "too deeply nested"),
         ({"$defs": {"n": {"properties": {"next": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"}, "contains itself"),
     ],
 )

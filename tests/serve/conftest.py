@@ -28,6 +28,7 @@ try:
     import websockets  # noqa: F401
 
     from interlace.serve.app import make_app
+    from interlace.serve.compiling import Compiler
     from interlace.serve.desk import Limits
     from interlace.serve.run import Server, configured
     from interlace.serve.served import Served
@@ -179,8 +180,10 @@ class Held(Engine):
 class Running:
     """A server in a thread."""
 
-    def __init__(self, models: list[Served], limits: Limits, seconds: float) -> None:
-        app = make_app(models, limits)
+    def __init__(
+        self, models: list[Served], limits: Limits, seconds: float, compiler: Compiler | None = None
+    ) -> None:
+        app = make_app(models, limits, compiler)
         config = configured(app, "127.0.0.1", 0, limits)
         self.desk, self.served = app.state.desk, models[0]
         self.server = Server(config, app.state.desk, seconds)
@@ -206,9 +209,15 @@ class Running:
 
 
 @contextmanager
-def served(model: Model, limits: Limits | None = None, seconds: float = 10.0, pause: float = 0.0) -> Iterator[Running]:
+def served(
+    model: Model,
+    limits: Limits | None = None,
+    seconds: float = 10.0,
+    pause: float = 0.0,
+    compiler: Compiler | None = None,
+) -> Iterator[Running]:
     service = Service(Held(model, pause))
-    found = Running([Served("twin", model, service)], limits or Limits(), seconds)
+    found = Running([Served("twin", model, service)], limits or Limits(), seconds, compiler)
     try:
         yield found
     finally:

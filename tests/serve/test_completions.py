@@ -228,6 +228,26 @@ def test_tokens_of_a_prompt_may_be_special(ask: Ask, twin: Model) -> None:
     assert told["choices"][0]["text"] == "<|im_end|><|im_end|>"
 
 
+@pytest.mark.parametrize("model", ["twin", "base"])
+def test_the_chosen_token_is_among_the_alternatives(ask: Ask, model: str) -> None:
+    for top in (0, 1, 3):
+        body = {"prompt": "def area(", "max_tokens": 12, "logprobs": top, "temperature": 1.5, "seed": 3, "model": model}
+        told = ask(PATH, body).json()["choices"][0]["logprobs"]
+        for token, value, found in zip(told["tokens"], told["token_logprobs"], told["top_logprobs"], strict=True):
+            assert found[token] == value and max(1, top) <= len(found) <= top + 1
+            assert top or list(found) == [token]
+    chat = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 12, "logprobs": True, "top_logprobs": 1}
+    tokens = ask("/v1/chat/completions", chat | {"temperature": 1.5, "seed": 3, "model": model}).json()
+    for one in tokens["choices"][0]["logprobs"]["content"]:
+        assert one["logprob"] in [other["logprob"] for other in one["top_logprobs"]] and len(one["top_logprobs"]) <= 2
+
+
+def test_tokens_found_in_memory_are_told(ask: Ask) -> None:
+    body = {"prompt": [7, 9, 11] * 30, "max_tokens": 2, "model": "base"}
+    first, second = (ask(PATH, body).json()["usage"]["prompt_tokens_details"]["cached_tokens"] for _ in range(2))
+    assert first == 0 < second < 90
+
+
 def test_alternatives(ask: Ask, stream: Ask) -> None:
     body = {"prompt": "def area(", "max_tokens": 8, "logprobs": 3}
     told = ask(PATH, body).json()["choices"][0]["logprobs"]

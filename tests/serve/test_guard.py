@@ -41,7 +41,12 @@ def test_keys() -> None:
 
 def test_pages_of_named_origins_may_ask(ask: Ask) -> None:
     limits = Limits(origins=("https://here.example",), keys=("k",))
-    asked = {"Origin": "https://here.example", "Access-Control-Request-Method": "POST"}
+    names = "authorization,content-type,x-stainless-arch,x-stainless-lang,x-stainless-retry-count,x-stainless-runtime"
+    asked = {
+        "Origin": "https://here.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": names,  # what OpenAI's client for JavaScript asks for
+    }
     asked["Access-Control-Request-Headers"] = "authorization,content-type"
     allowed = ask(COMPLETIONS, method="OPTIONS", limits=limits, headers=asked)
     assert allowed.status_code == 200
@@ -119,15 +124,32 @@ def test_metrics(ask: Ask, services: Any) -> None:
     for name in ("time_to_first_token_seconds", "e2e_request_latency_seconds", "request_tokens_per_forward"):
         assert more(f"{name}_count") == 2
     assert more("inter_token_latency_seconds_count") == told["completion_tokens"] - 2
+    assert more("time_per_output_token_seconds_count") == told["completion_tokens"] - 2
+    for part in ("queue", "prefill", "decode"):
+        assert more(f"request_{part}_time_seconds_count") == 2
+    parts = sum(more(f"request_{part}_time_seconds_sum") for part in ("queue", "prefill", "decode"))
+    assert 0 < parts <= more("e2e_request_latency_seconds_sum") + 1e-6
+    assert more("request_max_num_generation_tokens_count") == 1
+    assert more("request_max_num_generation_tokens_sum") <= told["completion_tokens"]
+    assert after["interlace:gpu_cache_usage_perc", "base"] == after["interlace:kv_cache_usage_perc", "base"]
+    assert after["interlace:kv_cache_slots", "base"] == services[1].service.slots
+    assert after["process_resident_memory_bytes", ""] > 10**6
     names = {name for name, _ in after}
     assert {
         f"interlace:{name}"
         for name in (
             "num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "prefix_cache_queries_total",
             "prefix_cache_hits_total", "num_preemptions_total", "tokens_per_forward", "moves_per_block",
+            "kv_cache_slots", "kv_cache_slots_used",
         )
     } <= names  # fmt: skip
     assert ("vllm:prompt_tokens_total", "base") in read(limits=Limits(metrics_prefix="vllm"))
+
+
+def test_whoever_watches_may_ask_for_the_head_alone(ask: Ask) -> None:
+    for path in ("/health", "/ready"):
+        answer = ask(path, method="HEAD")
+        assert answer.status_code == 200 and ask(path, method="POST").status_code == 405
 
 
 def test_the_document_describes_the_bodies(ask: Ask) -> None:

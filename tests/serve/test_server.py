@@ -319,3 +319,14 @@ def test_lines_that_say_half_a_request_keep_nobody_out(server: Any) -> None:
         for line in lines:
             line.close()
     until(lambda: server.desk.active == 0)
+
+
+def test_what_is_no_http_is_told_so_in_json(server: Any) -> None:
+    for said in (b"HELLO\r\n\r\n", b"GET / HTTP/1.1\r\nbad header\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+            client.sendall(said)
+            found = b""
+            while part := client.recv(4096):
+                found += part
+        head, _, body = found.partition(b"\r\n\r\n")
+        assert b" 400 " in head and json.loads(body)["error"]["code"] == "invalid_http"

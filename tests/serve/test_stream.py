@@ -111,6 +111,15 @@ def test_who_takes_nothing_holds_nobody_up(server: Any) -> None:
         assert fast.hear()["type"] == "opened" and fast.take()["type"] == "ended"
 
 
+def test_a_message_that_is_no_text_is_no_failure(server: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"), line(server) as client:
+        client.socket.socket.sendall(b"\x81\x82\x00\x00\x00\x00\xff\xfe")  # a text frame, masked with zeros
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            client.socket.recv(timeout=20)
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == 1007
+    assert not [one for one in caplog.records if one.levelname == "ERROR"]
+
+
 def test_drafts(server: Any) -> None:
     with line(server) as client:
         client.say("open", prompt="def", max_tokens=8, drafts=True)

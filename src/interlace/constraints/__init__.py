@@ -3,6 +3,7 @@
 from .automaton import OPEN, Automaton, lifted
 from .constraint import Constraint, json_schema, regex
 from .expression import Bytes, compiled
+from .kept import Kept
 from .stretch import Stretch, Window, stretch
 from .vocabulary import Vocabulary, vocabulary
 
@@ -11,6 +12,7 @@ __all__ = [
     "Automaton",
     "Bytes",
     "Constraint",
+    "Kept",
     "Stretch",
     "Vocabulary",
     "Window",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -44,9 +44,19 @@ class Automaton:
     _ended: dict[tuple[int, ...], Automaton] = field(default_factory=dict, repr=False)
     _on: dict[torch.device, torch.Tensor] = field(default_factory=dict, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What makes it, and how it ends; not what is worked out on the way."""
+        kept = {name: getattr(self, name) for name in ("symbols", "source", "symbol", "target", "final", "name")}
+        return kept | {"_ends": [], "_ended": self._ended, "_on": {}}
+
     @property
     def states(self) -> int:
         return len(self.final)
+
+    @property
+    def bytes(self) -> int:
+        """Of memory, without what is worked out on the way."""
+        return sum(part.nbytes for part in (self.symbols, self.source, self.symbol, self.target, self.final))
 
     @cached_property
     def count(self) -> int:
@@ -246,14 +256,7 @@ def _trimmed(
 
     symbols: -1 for a token that moves no state. lacking: what is said when nothing is left.
     """
-    reached = np.zeros(len(final), dtype=bool)
-    reached[0] = True
-    useful = final.copy()
-    for kept, frm, to in ((reached, source, target), (useful, target, source)):
-        count = -1
-        while count != (count := int(kept.sum())):
-            kept[to[kept[frm]]] = True
-    kept = reached & useful
+    kept = _reached(np.arange(len(final)) == 0, source, target) & _reached(final, target, source)
     if not kept[0]:
         raise SettingError(lacking)
     here = kept[source] & kept[target]
@@ -265,6 +268,20 @@ def _trimmed(
     renamed[used] = np.arange(1, len(used) + 1)
     source, symbol, target = (part[order].astype(np.int32) for part in (source, renamed[symbol], target))
     return Automaton(renamed[symbols], source, symbol, target, final[kept], name)
+
+
+def _reached(begin: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """bool [states]: what is reached from the states in ``begin``. Every transition is looked at once."""
+    order = np.argsort(source, kind="stable")
+    first, to = np.searchsorted(source[order], np.arange(len(begin) + 1)), target[order]
+    found, new = begin.copy(), np.flatnonzero(begin)
+    while len(new):
+        count = first[new + 1] - first[new]
+        edges = np.repeat(first[new] - np.cumsum(count) + count, count) + np.arange(count.sum())
+        goals = to[edges]
+        new = np.unique(goals[~found[goals]])
+        found[new] = True
+    return found
 
 
 @dataclass(frozen=True)

@@ -95,10 +95,11 @@ def classes(sets: Sequence[Ranges]) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return starts, number[kind], member[:, ~nobody]
 
 
-def spelt(delta: np.ndarray, starts: np.ndarray, kind: np.ndarray) -> np.ndarray:
+def spelt(delta: np.ndarray, starts: np.ndarray, kind: np.ndarray, most: int) -> np.ndarray:
     """A table over classes of characters [states, classes] as one over the bytes of UTF-8, [states and more, 256].
 
     The states behind the given ones stand inside a character; those that go on alike are one. -1: no way.
+    ``OverflowError`` when these are more than ``most``.
     """
     tree = _Tree(starts, kind)
     states = len(delta)
@@ -107,9 +108,13 @@ def spelt(delta: np.ndarray, starts: np.ndarray, kind: np.ndarray) -> np.ndarray
     rows: list[np.ndarray] = []
     table = np.full((states, 256), -1, np.int32)
     levels = [np.array(nodes, dtype=np.int64).reshape(-1, 64) for nodes in tree.nodes]
-    for state, to in enumerate(delta):
-        table[state, :0x80] = to[tree.ascii]
+    table[:, :0x80] = delta[:, tree.ascii]
+    wide = np.unique(levels[0][levels[0] >= 0])  # the classes of longer characters
+    for state in np.flatnonzero((delta[:, wide] >= 0).any(1)).tolist():
+        to = delta[state]
         below = to
+        if len(rows) > most:
+            raise OverflowError
         for level, (nodes, (_, _, mark)) in enumerate(zip(levels, LENGTHS, strict=True)):
             found = np.full(len(nodes) + 1, -1, np.int32)
             for node, row in enumerate(below[nodes]):

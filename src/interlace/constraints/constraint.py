@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from hashlib import blake2b
 from typing import Any
 
 from ..errors import SettingError
 from .automaton import Automaton, lifted
 from .expression import compiled
+from .kept import Kept
 from .schema import expression
 from .vocabulary import Vocabulary
 
@@ -28,7 +30,15 @@ class Constraint:
 
         Raises ``SettingError`` when the vocabulary cannot spell any such text.
         """
-        return _over(self, vocabulary)
+        return _over.get((self, vocabulary), lambda: lifted(compiled(self.pattern), vocabulary.words, self.name))
+
+    def known(self, vocabulary: Vocabulary) -> bool:
+        """Whether ``over`` has nothing left to do."""
+        return (self, vocabulary) in _over
+
+    def keep(self, vocabulary: Vocabulary, automaton: Automaton) -> None:
+        """What ``over`` gives from now on; it was made elsewhere."""
+        _over.put((self, vocabulary), automaton)
 
 
 def regex(pattern: str) -> Constraint:
@@ -57,11 +67,19 @@ def json_schema(schema: str | Mapping[str, Any]) -> Constraint:
     >>> json_schema({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}).name
     'the JSON schema'
     """
+    try:
+        text = schema if isinstance(schema, str) else json.dumps(schema)
+        key = blake2b(text.encode("utf-8", "surrogatepass")).digest()
+    except (TypeError, ValueError, RecursionError):  # reading it says what is wrong
+        return _of_schema(schema)
+    return _schemas.get(key, lambda: _of_schema(schema))
+
+
+def _of_schema(schema: str | Mapping[str, Any]) -> Constraint:
     pattern = expression(schema)
     compiled(pattern)
     return Constraint(pattern, "the JSON schema")
 
 
-@lru_cache(maxsize=64)
-def _over(constraint: Constraint, vocabulary: Vocabulary) -> Automaton:
-    return lifted(compiled(constraint.pattern), vocabulary.words, constraint.name)
+_schemas: Kept[Constraint] = Kept(lambda found: len(found.pattern), 256)
+_over: Kept[Automaton] = Kept(lambda found: found.bytes)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import SettingError
-from .expression import compiled
+from .expression import CHARACTERS, compiled
 
 __all__ = ["expression"]
 
@@ -41,8 +41,11 @@ KEYWORDS: dict[str, set[str]] = {
     "array": {"items", "prefixItems", "minItems", "maxItems"},
     "object": {"properties", "required", "additionalProperties"},
 }
+WORDS = {"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", *SILENT}.union(*KEYWORDS.values())
 Schema = Mapping[str, Any]
 ROOT = "the schema"
+NODES = 50_000
+"""Parts that are looked at, again and again where several places refer to one: more are refused."""
 
 
 def expression(schema: str | Mapping[str, Any]) -> str:
@@ -57,7 +60,8 @@ def expression(schema: str | Mapping[str, Any]) -> str:
     minimum 0 of numbers.
 
     Raises ``SettingError`` for what is no schema, for every other keyword that says something of the value, for a
-    schema that refers to itself, and for one that lets any value be: there is no regular expression of these.
+    schema that refers to itself, and for one that lets any value be: there is no regular expression of these. And for
+    one whose expression is longer than 200,000 characters, as references to references soon are.
 
     >>> expression({"type": "array", "items": {"enum": [1, "a"]}, "maxItems": 2})
     '\\[(?:(?:1|"a")(?:, ?(?:1|"a")){0,1})?\\]'
@@ -67,12 +71,17 @@ def expression(schema: str | Mapping[str, Any]) -> str:
             schema = json.loads(schema)
         except ValueError as error:
             raise SettingError(f"the schema is not JSON ({error}); correct it") from None
-    return _Reader(schema).value(schema, ROOT, ())
+    try:
+        return _Reader(schema).value(schema, ROOT, ())
+    except RecursionError:
+        raise SettingError("the schema is too deeply nested; make it flatter") from None
 
 
 class _Reader:
     def __init__(self, root: Any) -> None:
         self.root = root
+        self.nodes = self.characters = 0
+        self.known: dict[str, str] = {}  # what a reference stands for
         self.of_type: dict[str, Callable[[Schema, str, tuple[str, ...]], str]] = {
             "null": lambda schema, place, within: "null",
             "boolean": lambda schema, place, within: "(?:true|false)",
@@ -88,7 +97,12 @@ class _Reader:
         schema = self.checked(schema, place)
         if "$ref" in schema:
             at, target = self.followed(schema, place, within)
-            return self.value(target, at, (*within, at))
+            if at not in self.known:
+                self.known[at] = self.value(target, at, (*within, at))
+            return self.within_bounds(self.known[at], place)
+        return self.within_bounds(self.plainly(schema, place, within), place)
+
+    def plainly(self, schema: Schema, place: str, within: tuple[str, ...]) -> str:
         for name in ("anyOf", "oneOf", "allOf"):
             if name in schema:
                 return self.choice(name, schema, place, within)
@@ -96,13 +110,28 @@ class _Reader:
             return _either(_written(value) for value in self.values(schema, place))
         return _either(self.of_type[name](schema, place, within) for name in self.types(schema, place))
 
+    def within_bounds(self, found: str, place: str) -> str:
+        """An expression, unless it or all together are too long: references to references soon are."""
+        self.characters += len(found)
+        if len(found) > CHARACTERS or self.characters > 5 * CHARACTERS:
+            raise SettingError(
+                f"{place} is an expression of more than {CHARACTERS} characters, with all that it refers to; make the "
+                "schema smaller"
+            )
+        return found
+
+    def look(self, parts: int, place: str) -> None:
+        self.nodes += parts
+        if self.nodes > NODES:
+            raise SettingError(f"{place} has more than {NODES} parts before it to look at; make the schema smaller")
+
     def checked(self, schema: Any, place: str) -> Schema:
+        self.look(1, place)
         if not isinstance(schema, Mapping):
             what = "allows anything" if schema is True else "allows nothing" if schema is False else "is no schema"
             raise SettingError(f"{place} {what}; give it a type")
-        known = {"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", *SILENT}.union(*KEYWORDS.values())
         for name in schema:
-            if name not in known:
+            if name not in WORDS:
                 raise SettingError(f"{place} has {name}, which is not known here; leave it out")
         whole = [name for name in ("$ref", "anyOf", "oneOf", "allOf") if name in schema]
         beside = [name for name in schema if name not in SILENT and name not in whole[:1]]
@@ -129,7 +158,7 @@ class _Reader:
     def types(self, schema: Schema, place: str) -> list[str]:
         given = schema.get("type", "object" if "properties" in schema else None)
         names = [given] if isinstance(given, str) else given
-        if not isinstance(names, list) or not names:
+        if not isinstance(names, list) or not names or len(names) > 2 * len(KEYWORDS):
             raise SettingError(f"{place} says no type, and any JSON is no regular expression; give it one")
         for name in names:
             if not isinstance(name, str) or name not in KEYWORDS:
@@ -141,6 +170,7 @@ class _Reader:
         found = schema.get("enum", [schema.get("const")])
         if not isinstance(found, list):
             raise SettingError(f"{place}/enum is no list; correct it")
+        self.look(len(found), place)
         if "const" in schema:
             found = [value for value in found if _same(value, schema["const"])]
         beside = [name for name in schema if name in set().union(*KEYWORDS.values())]
@@ -176,6 +206,7 @@ class _Reader:
             return False
         listed = [self.values(way, place) if "enum" in way or "const" in way else None for way in (a, b)]
         if listed[0] is not None and listed[1] is not None:
+            self.look(len(listed[0]) * len(listed[1]) // 10, place)
             return not any(_same(x, y) for x in listed[0] for y in listed[1])
         kinds = [
             {_type(value) for value in values} if values is not None else set(self.types(way, place))
@@ -186,12 +217,18 @@ class _Reader:
             return True
         if kinds[0] | kinds[1] != {"object"} or any(values is not None for values in listed):
             return False
-        shared = set(a.get("required", ())) & set(b.get("required", ()))
         return any(
             self.apart(a["properties"][name], b["properties"][name], place, within)
-            for name in shared
-            if name in a.get("properties", {}) and name in b.get("properties", {})
+            for name in self.needed(a) & self.needed(b)
         )
+
+    def needed(self, schema: Schema) -> set[str]:
+        """The properties that every value has, as far as the schema is sound."""
+        properties, required = schema.get("properties"), schema.get("required")
+        if not isinstance(properties, Mapping) or not isinstance(required, list):
+            return set()
+        self.look(len(required), ROOT)
+        return {name for name in required if isinstance(name, str) and name in properties}
 
     def resolved(self, schema: Any, place: str, within: tuple[str, ...]) -> Schema:
         schema = self.checked(schema, place)
@@ -289,20 +326,36 @@ class _Reader:
                 raise SettingError(f"{place} requires {name!r}, which is not among its properties; add it")
         if not properties and others is True:
             raise SettingError(f"{place} is an object of anything; give it properties, or additionalProperties a type")
-        if not properties and others is not False:
+        if not properties and others is False:
+            return r"\{\}"
+        if not properties:
             pair = f'"{CHARACTER}*"{COLON}{self.value(others, f"{place}/additionalProperties", within)}'
             return rf"\{{(?:{pair}(?:{COMMA}{pair})*)?\}}"
+        needed = frozenset(required)
         pairs = [
-            (_written(name) + COLON + self.value(one, f"{place}/properties/{name}", within), name in required)
+            (_written(name) + COLON + self.value(one, f"{place}/properties/{name}", within), name in needed)
             for name, one in properties.items()
         ]
-        behind = ""  # what may follow a pair
-        begun: list[str] = [""]  # what may stand from a pair on, if nothing stands before it
-        for pair, needed in reversed(pairs):
-            first = pair + behind
-            begun.append(first if needed else _either([first, begun[-1]]))
-            behind = (f"{COMMA}{pair}" if needed else f"(?:{COMMA}{pair})?") + behind
-        return rf"\{{{begun[-1]}\}}"
+        self.within_bounds("".join(pair for pair, _ in pairs), place)
+        some = _first(pairs)
+        return rf"\{{{some}\}}" if needed else rf"\{{(?:{some})?\}}"
+
+
+def _first(pairs: Sequence[tuple[str, bool]]) -> str:
+    """One pair at least, where nothing stands before; halved, so that n pairs are written n log n times.
+
+    With F for this and R for the rest of a list behind other pairs, of halves A and B: F = F(A) R(B) | F(B), without
+    the latter if A needs a pair.
+    """
+    if len(pairs) == 1:
+        return pairs[0][0]
+    half = len(pairs) // 2
+    before, behind = pairs[:half], pairs[half:]
+    rest = "".join(f"{COMMA}{pair}" if needed else f"(?:{COMMA}{pair})?" for pair, needed in behind)
+    ways = [_first(before) + rest]
+    if not any(needed for _, needed in before):
+        ways.append(_first(behind))
+    return _either(ways)
 
 
 def _either(ways: Any) -> str:

@@ -84,7 +84,8 @@ def _listen(line: _Line, opened: list[Driver]) -> None:
         driver = opened[0]
         if isinstance(message, Add):
             try:
-                driver.add(message.number, driver.engine.prepare(message.asked()), message.allowed)
+                asked = message.asked(driver.engine.model)
+                driver.add(message.number, driver.engine.prepare(asked), message.allowed)
             except Exception as problem:
                 line.send(Told([(message.number, reason(problem))], driver.engine.stats()))
         elif isinstance(message, Allow):

@@ -13,8 +13,9 @@ on a processor every sum of the compiled kernels is taken in an order that no ot
 from __future__ import annotations
 
 import heapq
+import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -74,7 +75,8 @@ class Stats:
 
 @dataclass(eq=False)
 class _Job:
-    """A request in the queue, under way or paused. row: its row, once it has one; it keeps it while it waits."""
+    """A request in the queue, under way or paused. row: its row, once it has one; it keeps it while it waits. cached:
+    tokens of its prompt that were in memory; since, waited: when it came, and how long for its first turn."""
 
     number: int
     asked: Prepared
@@ -84,6 +86,9 @@ class _Job:
     published: int = 0
     new: int = 0
     paused: bool = False
+    cached: int = 0
+    since: float = field(default_factory=time.perf_counter)
+    waited: float | None = None
 
     def __lt__(self, other: _Job) -> bool:
         return self.number < other.number
@@ -292,6 +297,8 @@ class Engine:
             heapq.heappop(self._waiting)
             lane.jobs.append(job)
             job.published = len(pages)
+            if job.waited is None:
+                job.waited, job.cached = time.perf_counter() - job.since, len(pages) * self.pool.size
             self._counts["cached_tokens"] += len(pages) * self.pool.size if job.new == 0 else 0
         return found
 
@@ -450,10 +457,10 @@ class Engine:
         except SettingError as error:
             failed = [Failure(job.number, error) for job in jobs]
         lost = {failure.request for failure in failed}
-        events = [event for event in events if event.row not in lost]
-        for event in events:
+        kept = [(event, self._jobs[event.row]) for event in events if event.row not in lost]
+        events = [replace(event, cached=job.cached, waited=job.waited or 0.0) for event, job in kept]
+        for event, (_, job) in zip(events, kept, strict=True):
             if event.clean:
-                job = self._jobs[event.row]
                 fresh = event.start + len(event.content) - max(event.start, len(job.asked.known))
                 job.new += max(0, fresh)
                 self._counts["tokens"] += max(0, fresh)

@@ -9,18 +9,22 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass, fields, replace
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .. import errors
+from ..constraints import Automaton
 from ..errors import EngineError
 from ..generation import Event
 from .engine import Stats
 from .preparing import Prepared
 from .request import Request
+
+if TYPE_CHECKING:
+    from ..model import Model
 
 __all__ = [
     "Add", "Allow", "Close", "Drop", "Message", "Opened", "Refused", "Told", "error", "event", "receive", "refused",
@@ -30,25 +34,31 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Add:
-    """To the engine: a request, under this number; its places as an array; how many events it may give at first."""
+    """To the engine: a request, under this number; its places as an array; how many events it may give at first.
+    automaton: its constraint's, unless the engine has it."""
 
     number: int
     request: Request
     places: np.ndarray | None
     allowed: int | None = None
+    automaton: Automaton | None = None
 
     @classmethod
-    def of(cls, number: int, prepared: Prepared, allowed: int | None = None) -> Add:
+    def of(cls, number: int, prepared: Prepared, allowed: int | None = None, known: bool = False) -> Add:
+        """known: the engine has been given the automaton."""
         request = prepared.request
         places = None if request.places is None else request.places.numpy()
         plain = replace(
             request, prompt=tuple(prepared.known.tolist()), settings=dict(request.settings), bias=dict(request.bias),
             places=None,
         )  # fmt: skip
-        return cls(number, plain, places, allowed)
+        return cls(number, plain, places, allowed, None if known else prepared.automaton)
 
-    def asked(self) -> Request:
-        """The request, as it was."""
+    def asked(self, model: Model) -> Request:
+        """The request, as it was; what was worked out of its constraint need not be again."""
+        constraint = self.request.constraint
+        if constraint is not None and self.automaton is not None and not constraint.known(model.words):
+            constraint.keep(model.words, self.automaton)
         return self.request if self.places is None else replace(self.request, places=torch.tensor(self.places))
 
 

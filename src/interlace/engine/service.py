@@ -133,7 +133,7 @@ class Service:
         """
         if self._closed:
             raise EngineError("the engine is closed; start the server again")
-        if len(self._live) >= self.engine.rows + self.engine.most:
+        if len(self._live) >= self.capacity:
             raise BusyError(f"{len(self._live)} requests are under way or waiting already; come again later")
         prepared = self.prepare(request) if not isinstance(request, Prepared) else request
         stream = Stream(self, loop or asyncio.get_running_loop(), ahead, allowed)
@@ -160,6 +160,11 @@ class Service:
     def slots(self) -> int:
         """Tokens that the memory of the engine holds."""
         return self.engine.pool.pages * self.engine.pool.size
+
+    @property
+    def capacity(self) -> int:
+        """Requests that can be under way and waiting together."""
+        return self.engine.rows + self.engine.most
 
     @property
     def alive(self) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import torch
 
@@ -30,6 +31,7 @@ from .service import Stream, deliver, drained
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
+    from ..constraints import Automaton
     from ..generation import Event
     from ..model import Model
     from .request import Request
@@ -166,6 +168,11 @@ class Workers:
         return Stats(**held)
 
     @property
+    def capacity(self) -> int:
+        """Requests that can be under way and waiting together."""
+        return self._most
+
+    @property
     def alive(self) -> bool:
         """Whether requests are being worked on: by one process at least."""
         return self.up > 0 and not self._closed
@@ -211,7 +218,11 @@ class Workers:
                 del self._pending[job.number]
                 job.worker = worker
                 worker.jobs[job.number] = job
-                worker.outbox.put(Add.of(job.number, job.asked, job.stream.allowed))
+                automaton = job.asked.automaton
+                known = automaton is not None and automaton in worker.given
+                worker.outbox.put(Add.of(job.number, job.asked, job.stream.allowed, known))
+                if automaton is not None:
+                    worker.given.add(automaton)
 
     def _place_all(self) -> None:
         """Those that killed most come first, or others would keep them waiting for a process of their own."""
@@ -320,6 +331,8 @@ class _Worker:
         self.ready, self.stats = False, Stats()
         self.problem: Exception | None = None
         self.jobs: dict[int, _Job] = {}
+        self.given: WeakSet[Automaton] = WeakSet()
+        """Automata that the process has been given."""
         self.process: BaseProcess | None = None
         self.outbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self.run, name=f"engine {number}", daemon=True)
@@ -357,7 +370,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         pipe, theirs = context.Pipe()
         outbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self.outbox = outbox
+        self.outbox, self.given = outbox, WeakSet()
         name = f"engine {self.number}"
         process = context.Process(target=main, args=(theirs, *self.arguments), name=name, daemon=True)
         try:

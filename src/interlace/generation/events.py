@@ -24,7 +24,8 @@ class Event:
     top: the likeliest tokens and their log-probabilities [size, k] when each was fixed (on request, by an engine).
     forwards: how many forwards the row has taken so far, and slots: how many tokens these were given of it. last:
     whether this event ends the row. widest: how many of these tokens the first forward was given, which reads the
-    prompt, and the most that a later one was.
+    prompt, and the most that a later one was. cached: tokens of its prompt that an engine found in memory; waited:
+    seconds that it waited for its turn there.
     """
 
     row: int
@@ -40,6 +41,8 @@ class Event:
     order: Tensor | None = None
     top: tuple[Tensor, Tensor] | None = None
     widest: tuple[int, int] = 0, 0
+    cached: int = 0
+    waited: float = 0.0
 
 
 @dataclass

@@ -66,8 +66,8 @@ def comparing(
     )
     just, twin = (contestant.at(settings.threshold).tokens_per_forward for contestant in contestants[1:])
     terminal.say(
-        f"  minutes teach a model to fill masks, hours to be sure of several at once: {just:.2f} tokens per forward just "
-        f"adapted, {twin:.2f} of the twin, which the same command adapted for hours",
+        f"  minutes teach a model to fill masks, hours to be sure of several at once: {just:.2f} tokens per forward "
+        f"just adapted, {twin:.2f} of the twin, which the same command adapted for hours",
         "dim",
     )
     return contestants

@@ -78,6 +78,7 @@ class Answer:
     async def pieces(self) -> AsyncIterator[Piece]:
         """Everything, until all rows have ended. Raises ``Refused`` for what goes wrong on the way."""
         left, last = set(range(len(self._streams))), dict.fromkeys(range(len(self._streams)), self._began)
+        first: dict[int, float] = {}
         late = asyncio.get_running_loop().call_at(self.until, self._expire)
         try:
             async with aclosing(self._events()) as events:  # type: ignore[type-var]
@@ -94,14 +95,18 @@ class Answer:
                     before = len(writing.tokens)
                     piece = self._piece(number, event)
                     fresh = len(writing.tokens) - before
+                    if event is not None:
+                        self.asks[number].cached = event.cached
                     if fresh > 0:
                         now = self._clock()
-                        self._counts.wrote(fresh, now - last[number], before == 0)
+                        began = event is not None and number not in first
+                        self._counts.wrote(fresh, now - last[number], event.waited if event and began else None)
                         last[number] = now
+                        first.setdefault(number, now)
                     if piece.finish is not None:
                         left.discard(number)
                         self._streams[number].cancel()
-                        self._counts.finished(piece.finish, writing, self._clock() - self._began)
+                        self._finished(piece.finish, number, first)
                     yield piece
                     if not left:
                         return
@@ -110,7 +115,8 @@ class Answer:
         finally:
             late.cancel()
             for number in left:
-                self._counts.finished("abort", self.asks[number].writing, self._clock() - self._began)
+                self._finished("abort", number, first)
+            self._counts.ended([ask.writing for ask in self.asks])
             self.end()
 
     def check(self) -> None:
@@ -118,6 +124,11 @@ class Answer:
         for stream in self._streams:
             if isinstance(stream.failed, InterlaceError):
                 raise self._refusal(stream.failed)
+
+    def _finished(self, reason: str, number: int, first: dict[int, float]) -> None:
+        now = self._clock()
+        decoding = now - first[number] if number in first else None
+        self._counts.finished(reason, self.asks[number].writing, now - self._began, decoding)
 
     async def _events(self) -> AsyncIterator[tuple[int, Event | None]]:
         """What comes of all rows, each with a None at its end."""

@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket
 
 from .. import __version__
 from . import completions, page
+from .compiling import Compiler
 from .desk import Desk, Limits
 from .documents import described
 from .guard import Keys, Noted
@@ -25,9 +26,12 @@ from .wire import Refused
 __all__ = ["make_app"]
 
 
-def make_app(models: Sequence[Served], limits: Limits | None = None) -> FastAPI:
-    """An ASGI application that serves these models; ``app.state.desk`` is its ``Desk``."""
-    desk = Desk({served.name: served for served in models}, limits or Limits())
+def make_app(
+    models: Sequence[Served], limits: Limits | None = None, compiler: Compiler | None = None
+) -> FastAPI:
+    """An ASGI application that serves these models; ``app.state.desk`` is its ``Desk``. compiler: makes constraints in
+    a process of its own, and is the caller's to close."""
+    desk = Desk({served.name: served for served in models}, limits or Limits(), compiler=compiler)
     app = FastAPI(title="interlace", version=__version__, docs_url=None, redoc_url=None)
     app.state.desk = desk
     app.include_router(completions.routes(desk))
@@ -41,12 +45,14 @@ def make_app(models: Sequence[Served], limits: Limits | None = None) -> FastAPI:
     async def model(name: str) -> Response:
         return Json(desk.served(name).card(desk.created))
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health", **described("Whether the server runs"))
     async def health() -> Response:
         engines = {name: {"up": one.service.up, "of": one.service.count} for name, one in desk.models.items()}
         failed = desk.stuck and not desk.draining
         return Json({"status": "failed" if failed else "ok", "engines": engines}, 503 if failed else 200)
 
+    @app.head("/ready", include_in_schema=False)
     @app.get("/ready", **described("Whether the server takes requests"))
     async def ready() -> Response:
         late = "failed" if desk.stuck else "starting"  # a process of an engine again, and no other is there
@@ -81,7 +87,7 @@ def make_app(models: Sequence[Served], limits: Limits | None = None) -> FastAPI:
             CORSMiddleware,
             allow_origins=list(desk.limits.origins),
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+            allow_headers=["*"],  # clients say of themselves what they like (x-stainless-*)
             expose_headers=["X-Request-Id", "Retry-After"],
         )
     app.add_middleware(Noted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from ..engine import Request
 from ..errors import InterlaceError, SettingError, amiss, nearest
 from ..writing import Writing
 from .bodies import ROWS
+from .compiling import Wanted
 from .json_object import JSON_OBJECT
 from .served import HIDDEN
 from .wire import Refused, refusal
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from .bodies import Common
     from .served import Served
 
-__all__ = ["Ask", "Prompt", "asked"]
+__all__ = ["Ask", "Prompt", "asked", "wanted"]
 
 STOPS, STOP_LENGTH, BIASES = 16, 1024, 1024
 
@@ -38,12 +40,14 @@ class Prompt:
 
 @dataclass
 class Ask:
-    """One row that is asked for, and what of it is written. start: the place of its first new token."""
+    """One row that is asked for, and what of it is written. start: the place of its first new token.
+    cached: tokens of its prompt that were found in memory."""
 
     request: Request
     prompt: Prompt
     start: int
     writing: Writing
+    cached: int = 0
 
     @property
     def finish(self) -> str:
@@ -59,18 +63,26 @@ def asked(
     field: str,
     top: int | None = None,
     suffix: Prompt | None = None,
+    held: Constraint | None = None,
 ) -> list[Ask]:
     """The rows: ``n`` for every prompt. ``Refused`` names the field that is wrong.
 
     length: new tokens; None: as many as fit. field: what the prompts are called. top: log-probabilities are wanted,
-    and those of so many alternatives. suffix: what follows the new tokens.
+    and those of so many alternatives. suffix: what follows the new tokens. held: what they match.
     """
     count = body.n or 1
     if count * len(prompts) > ROWS:
         raise Refused(f"{len(prompts)} prompts with n = {count} are more than {ROWS} answers; ask for fewer", "n")
+    room = max(1, served.service.capacity)
+    if count * len(prompts) > room:
+        raise Refused(
+            f"{count * len(prompts)} answers are more than the engine takes at once ({room}); ask for fewer",
+            "n" if count > 1 else field,
+        )
+    name = "max_completion_tokens" if getattr(body, "max_completion_tokens", None) is not None else "max_tokens"
     model, settings = decoding(served, body)
     system = None if model.system is served.model.system else model.system.name
-    held, stops, bias = constraint(body), stop_texts(body), biases(served, body)
+    stops, bias = stop_texts(body), biases(served, body)
     if held is not None and stops:
         raise Refused("stop may cut a text before it matches what it is held to; leave one of them out", "stop")
     if suffix is not None and not served.infills(model):
@@ -80,7 +92,8 @@ def asked(
     drafts = bool(body.drafts)
     found = []
     for prompt in prompts:
-        new = _length(served, model, len(prompt.ids) + (0 if suffix is None else len(suffix.ids)), length, field)
+        known = len(prompt.ids) + (0 if suffix is None else len(suffix.ids))
+        new = _length(served, model, known, length, field, name)
         row, start, places = list(prompt.ids), len(prompt.ids), None
         if suffix is not None:
             row, start, places = model.gap(prompt.ids, suffix.ids, new)
@@ -105,8 +118,8 @@ def asked(
     return found
 
 
-def _length(served: Served, model: Model, known: int, length: int | None, field: str) -> int:
-    """How many tokens are new, if they fit."""
+def _length(served: Served, model: Model, known: int, length: int | None, field: str, name: str) -> int:
+    """How many tokens are new, if they fit. name: of the field that says so."""
     size, context = model.parts.layout.size, served.context
     room = context // size * size - known
     if room < (length or 0) or (length is None and room < 1):
@@ -114,7 +127,7 @@ def _length(served: Served, model: Model, known: int, length: int | None, field:
         raise Refused(
             f"{served.name} reads at most {context} tokens{blocks}; {known} of the prompt and "
             f"{1 if length is None else length} new ones are more; shorten the prompt, or ask for fewer tokens",
-            "max_tokens" if room > 0 else field,
+            name if room > 0 else field,
             "context_length_exceeded",
         )
     return room if length is None else length
@@ -156,8 +169,8 @@ def decoding(served: Served, body: Common) -> tuple[Model, dict[str, Any]]:
     return changed, settings
 
 
-def constraint(body: Common) -> Constraint | None:
-    """What the new text must match."""
+def wanted(body: Common) -> Wanted | None:
+    """What the new text must match, if anything; it is yet to be made."""
     said, pattern = body.response_format, body.regex
     kind = None if said is None else said.get("type")
     field = "regex" if pattern is not None else "response_format"
@@ -167,20 +180,18 @@ def constraint(body: Common) -> Constraint | None:
         if said is not None and kind != "text" and pattern is not None:
             raise SettingError("regex and response_format exclude each other; pass one of them")
         if pattern is not None:
-            return regex(pattern)
+            return Wanted(partial(regex, pattern), field)
         if kind == "json_object":
-            return JSON_OBJECT
+            return Wanted(partial(Constraint, JSON_OBJECT.pattern, JSON_OBJECT.name), field)
         if said is None or kind != "json_schema":
             return None
         inside = said.get("json_schema")
         schema = inside.get("schema") if isinstance(inside, dict) else None
         if not isinstance(schema, dict):
             raise SettingError("response_format.json_schema.schema is missing; pass a JSON schema")
-        return json_schema(schema)
+        return Wanted(partial(json_schema, schema), field)
     except InterlaceError as error:
         raise refusal(error, field) from None
-    except (RecursionError, OverflowError, MemoryError):
-        raise Refused(f"{field} is too large; make it simpler", field) from None
 
 
 def stop_texts(body: Common) -> tuple[str, ...]:

@@ -132,6 +132,7 @@ def checked(kind: type[Any], body: dict[str, Any]) -> Any:
                 name,
                 "unsupported_parameter",
             )
+    _texts(body.get("messages"))
     try:
         found = kind.model_validate(body)
     except ValidationError as error:
@@ -145,6 +146,21 @@ def checked(kind: type[Any], body: dict[str, Any]) -> Any:
                 place = f"messages[{number}].{name}"
                 raise Refused(f"{place} is not supported here; leave it out", place, "unsupported_parameter")
     return found
+
+
+def _texts(messages: Any) -> None:
+    """Refuse parts of messages that are no text by what they are."""
+    for i, message in enumerate(messages if isinstance(messages, list) else ()):
+        parts = message.get("content") if isinstance(message, dict) else None
+        for j, part in enumerate(parts if isinstance(parts, list) else ()):
+            kind = part.get("type") if isinstance(part, dict) else None
+            if isinstance(kind, str) and kind != "text":
+                place = f"messages[{i}].content[{j}]"
+                raise Refused(
+                    f"{place} is a part of the type {kind[:40]!r}; only parts of type text are read here",
+                    f"messages[{i}].content",
+                    "unsupported_content",
+                )
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

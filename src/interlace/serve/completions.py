@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -15,8 +15,12 @@ from .bodies import ChatBody, CompletionBody
 from .desk import Desk
 from .documents import described
 from .served import Served
+from .sse import unless_gone
 from .wire import Refused, refusal
 from .wording import ChatWording, CompletionWording
+
+if TYPE_CHECKING:
+    from ..constraints import Constraint
 
 __all__ = ["prompt_of", "routes"]
 
@@ -33,7 +37,8 @@ def routes(desk: Desk) -> APIRouter:
             raise Refused("best_of is not supported here; leave it out", "best_of", "unsupported_parameter")
         if body.echo and body.logprobs is not None:
             raise Refused("echo with logprobs is not supported here: prompts are not scored; leave one out", "echo")
-        asks, known = await asyncio.to_thread(_completions, served, body)
+        held = await unless_gone(request, desk.held(served, body))
+        asks, known = await asyncio.to_thread(_completions, served, body, held)
         say = CompletionWording(served, request.scope["interlace.id"], known, body.logprobs, bool(body.echo))
         return await desk.answer(request, served, body, asks, say)
 
@@ -45,7 +50,8 @@ def routes(desk: Desk) -> APIRouter:
             raise Refused("max_tokens and max_completion_tokens exclude each other; pass the latter", "max_tokens")
         if body.top_logprobs is not None and not body.logprobs:
             raise Refused("top_logprobs needs logprobs = true", "top_logprobs")
-        asks, known = await asyncio.to_thread(_chat, served, body)
+        held = await unless_gone(request, desk.held(served, body))
+        asks, known = await asyncio.to_thread(_chat, served, body, held)
         say = ChatWording(served, request.scope["interlace.id"], known, _top(body))
         return await desk.answer(request, served, body, asks, say)
 
@@ -56,22 +62,23 @@ def _top(body: ChatBody) -> int | None:
     return (body.top_logprobs or 0) if body.logprobs else None
 
 
-def _completions(served: Served, body: CompletionBody) -> tuple[list[Ask], int]:
+def _completions(served: Served, body: CompletionBody, held: Constraint | None) -> tuple[list[Ask], int]:
     """The rows, and the tokens of all prompts."""
     prompts = [prompt_of(served, one) for one in _prompts(body.prompt)]
     suffix = prompt_of(served, body.suffix, "suffix", False) if body.suffix else None
     length = 16 if body.max_tokens is None else body.max_tokens
-    asks = asked(served, body, prompts, length, "prompt", body.logprobs, suffix)
+    asks = asked(served, body, prompts, length, "prompt", body.logprobs, suffix, held)
     behind = 0 if suffix is None else len(suffix.ids)
     return asks, sum(len(one.ids) + behind for one in prompts)
 
 
-def _chat(served: Served, body: ChatBody) -> tuple[list[Ask], int]:
+def _chat(served: Served, body: ChatBody, held: Constraint | None) -> tuple[list[Ask], int]:
     try:
         prompt = Prompt(*served.conversation(body.messages))
     except InterlaceError as error:
         raise refusal(error, "messages") from None
-    asks = asked(served, body, [prompt], body.max_completion_tokens or body.max_tokens, "messages", _top(body))
+    length = body.max_completion_tokens or body.max_tokens
+    asks = asked(served, body, [prompt], length, "messages", _top(body), held=held)
     return asks, len(prompt.ids)
 
 

@@ -7,19 +7,23 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from .answering import Answer, Piece
-from .asking import Ask
+from .asking import Ask, wanted
 from .bodies import Common, checked
+from .compiling import Compiler
 from .metrics import Metrics
 from .served import Served
 from .sse import EventStream, Json, Left, event, unless_gone
 from .wire import Refused, parse
 from .wording import Wording
+
+if TYPE_CHECKING:
+    from ..constraints import Constraint
 
 __all__ = ["Desk", "Limits"]
 
@@ -46,12 +50,14 @@ class Limits:
 
 @dataclass
 class Desk:
-    """The state of a server. draining: nothing new is taken. active: requests that are being answered."""
+    """The state of a server. draining: nothing new is taken. active: requests that are being answered. compiler: makes
+    constraints; none: threads of this process do, and nothing ends them."""
 
     models: dict[str, Served]
     limits: Limits = field(default_factory=Limits)
     draining: bool = False
     active: int = 0
+    compiler: Compiler | None = None
 
     def __post_init__(self) -> None:
         self.created = int(time.time())
@@ -114,6 +120,15 @@ class Desk:
             raise Left from None
         body: B = await asyncio.to_thread(lambda: checked(kind, parse(bytes(found))))
         return body
+
+    async def held(self, served: Served, body: Common) -> Constraint | None:
+        """What the new text must match, made. ``Refused`` for what cannot be."""
+        asked = wanted(body)
+        if asked is None:
+            return None
+        if self.compiler is None:
+            return await asyncio.to_thread(asked.made)
+        return await self.compiler.make(asked, served.model)
 
     async def answer(
         self, request: Request, served: Served, body: Common, asks: Sequence[Ask], say: Wording

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -25,6 +25,9 @@ OF_ENGINE = (
     ("num_requests_waiting", "gauge", "requests that wait for memory", lambda s: s.waiting),
     ("num_requests_paused", "gauge", "requests whose clients take nothing", lambda s: s.paused),
     ("kv_cache_usage_perc", "gauge", "share of the memory in use, 0 to 1", lambda s: s.slots_used / max(1, s.slots)),
+    ("gpu_cache_usage_perc", "gauge", "the same, as it was called", lambda s: s.slots_used / max(1, s.slots)),
+    ("kv_cache_slots", "gauge", "tokens that the memory holds", lambda s: s.slots),
+    ("kv_cache_slots_used", "gauge", "tokens that it holds for requests under way", lambda s: s.slots_used),
     ("prefix_cache_queries", "counter", "prompt tokens looked up in memory", lambda s: s.prompt_tokens),
     ("prefix_cache_hits", "counter", "prompt tokens found in memory", lambda s: s.cached_tokens),
     ("num_preemptions", "counter", "rows that gave their memory back for a while", lambda s: s.preemptions),
@@ -36,6 +39,12 @@ OF_ENGINE = (
     ("moves_per_block", "gauge", "moves of a row per unit made clean, so far", lambda s: _ratio(s.row_moves, s.units)),
 )  # fmt: skip
 """What is read off ``Stats``: (name, kind, meaning, value)."""
+
+
+FOUND = (
+    "prompt", "tokens", "first", "between", "unit", "whole", "prompts", "lengths", "speed", "output", "queue",
+    "prefill", "decode", "most",
+)  # fmt: skip
 
 
 def _ratio(one: int, other: int) -> float:
@@ -59,12 +68,18 @@ class Metrics:
         self._success = counter("request_success", "answers, by why they ended", "finished_reason")
         self._first = histogram("time_to_first_token_seconds", "until the first tokens of an answer", SHORT + LONG[11:])
         self._between = histogram("inter_token_latency_seconds", "per token, from one unit to the next", SHORT)
+        self._output = histogram("time_per_output_token_seconds", "the same, as it was called", SHORT)
+        self._queue = histogram("request_queue_time_seconds", "until a request's first turn", LONG)
+        self._prefill = histogram("request_prefill_time_seconds", "from there to its first tokens", LONG)
+        self._decode = histogram("request_decode_time_seconds", "from there to its end", LONG)
+        self._most = histogram("request_max_num_generation_tokens", "new tokens of a request's longest answer", COUNTS)
         self._unit = histogram("inter_unit_latency_seconds", "from one unit to the next", SHORT)
         self._whole = histogram("e2e_request_latency_seconds", "of whole answers", LONG)
         self._prompts = histogram("request_prompt_tokens", "tokens of a prompt", COUNTS)
         self._lengths = histogram("request_generation_tokens", "new tokens of an answer", COUNTS)
         self._speed = histogram("request_tokens_per_forward", "new tokens of an answer per forward", PER_FORWARD)
         registry.register(_Engines(models, prefix))
+        ProcessCollector(registry=registry)
         self._of = {served.name: Counts(served.name, self) for served in models}
 
     def text(self) -> bytes:
@@ -88,9 +103,14 @@ class Counts:
     prompts: Histogram
     lengths: Histogram
     speed: Histogram
+    output: Histogram
+    queue: Histogram
+    prefill: Histogram
+    decode: Histogram
+    most: Histogram
 
     def __init__(self, name: str, metrics: Metrics) -> None:
-        for field in ("prompt", "tokens", "first", "between", "unit", "whole", "prompts", "lengths", "speed"):
+        for field in FOUND:
             setattr(self, field, getattr(metrics, f"_{field}").labels(name))
         self.success = {reason: metrics._success.labels(name, reason) for reason in ("stop", "length", "abort")}
 
@@ -100,23 +120,34 @@ class Counts:
             self.prompt.inc(tokens)
             self.prompts.observe(tokens)
 
-    def wrote(self, tokens: int, seconds: float, first: bool) -> None:
-        """So many tokens of a row at once, so long after those before them, or after the request."""
+    def wrote(self, tokens: int, seconds: float, waited: float | None = None) -> None:
+        """So many tokens of a row at once, so long after those before them; the first ones after the request, which
+        ``waited`` so long for its turn."""
         self.tokens.inc(tokens)
-        if first:
+        if waited is not None:
             self.first.observe(seconds)
+            self.queue.observe(waited)
+            self.prefill.observe(max(0.0, seconds - waited))
             return
         self.unit.observe(seconds)
         for _ in range(tokens):
             self.between.observe(seconds / tokens)
+            self.output.observe(seconds / tokens)
 
-    def finished(self, reason: str, writing: Writing, seconds: float) -> None:
-        """A row, and why."""
+    def finished(self, reason: str, writing: Writing, seconds: float, decoding: float | None) -> None:
+        """A row, and why. decoding: since its first tokens, if there were any."""
         self.success[reason].inc()
         self.whole.observe(seconds)
+        if decoding is not None:
+            self.decode.observe(decoding)
         self.lengths.observe(len(writing.tokens))
         if writing.forwards:
             self.speed.observe(len(writing.tokens) / writing.forwards)
+
+
+    def ended(self, rows: Sequence[Writing]) -> None:
+        """A request, with all its rows."""
+        self.most.observe(max((len(writing.tokens) for writing in rows), default=0))
 
 
 class _Engines(Collector):

@@ -7,8 +7,11 @@ from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-__all__ = ["Patient"]
+from .wire import Refused, dumps
+
+__all__ = ["Patient", "Spoken"]
 
 
 class Patient(H11Protocol):
@@ -38,6 +41,29 @@ class Patient(H11Protocol):
         if self._late is not None:
             self._late.cancel()
 
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is told so as everything else is."""
+        told = Refused("the request is not HTTP/1.1 that can be read; correct it", code="invalid_http")
+        content = dumps(told.body)
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content))), ("Connection", "close")]
+        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=content), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
     def _leave(self) -> None:
         if self.transport.get_protocol() is self and not self.transport.is_closing():
             self.transport.close()
+
+
+class Spoken(WebSocketsSansIOProtocol):
+    """WebSockets; a message that is not UTF-8 ends its connection (1007), and is no failure of the server."""
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text":
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.conn.send_close(1007)
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()

@@ -87,7 +87,8 @@ class Replica:
         self.check_health()
         stream = None
         try:
-            prepared = await asyncio.to_thread(self.service.prepare, asked.asked())
+            request = asked.asked(self.service.engine.model)
+            prepared = await asyncio.to_thread(self.service.prepare, request)
             stream = self.streams[asked.number] = self.service.submit(prepared, allowed=asked.allowed)
             async for one in stream:
                 yield self.name, event(one), self.service.stats()
@@ -215,6 +216,11 @@ class Replicas:
         every = list(self._stats.values())
         found = {one.name: sum(getattr(stats, one.name) for stats in every) for one in fields(Stats)}
         return Stats(**{**found, "slots": self.up * self.slots})
+
+    @property
+    def capacity(self) -> int:
+        """Requests that can be under way and waiting together."""
+        return self._most
 
     @property
     def alive(self) -> bool:

@@ -17,9 +17,10 @@ from ..engine import Engine, Service, Workers
 from ..errors import SettingError
 from ..hardware import free_memory
 from .app import make_app
+from .compiling import Compiler
 from .desk import Desk, Limits
 from .guard import Lines
-from .patience import Patient
+from .patience import Patient, Spoken
 from .replicas import Replicas
 from .served import Served
 
@@ -66,6 +67,8 @@ class Server(uvicorn.Server):
         log.info("draining", extra={"fields": {"active": self.desk.active, "seconds": self.seconds}})
         while self.desk.active and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(0.05)
+        if self.desk.compiler is not None:
+            self.desk.compiler.close()
         log.info("stopping", extra={"fields": {"active": self.desk.active}})
         for served in self.desk.models.values() if self.desk.active else ():
             await asyncio.to_thread(served.service.close)  # what is still under way hears an error
@@ -119,6 +122,7 @@ def serve(
         raise SettingError(f"two models are called {twice}; name one of them: NAME=PATH")
     socket = bound(host, port)
     served: list[Served] = []
+    compiler = Compiler()
     try:
         for name, opening in models:
             engines = len(models) * max(1, replicas or workers)
@@ -130,11 +134,12 @@ def serve(
             else:
                 service = Workers(model, make, workers) if workers else Service(make(model=model))
             served.append(Served(name, model, service, "none" if template == "none" else "plain"))
-        app = make_app(served, limits)
+        app = make_app(served, limits, compiler)
         config = configured(app, host, port, limits)
         Server(config, app.state.desk, drain_seconds).run([socket])
     finally:
         socket.close()
+        compiler.close()
         for one in served:
             one.service.close()
 
@@ -161,7 +166,7 @@ def configured(app: Any, host: str, port: int, limits: Limits) -> uvicorn.Config
         host,
         port,
         http=type("Timed", (Patient,), {"seconds": limits.body_seconds}),
-        ws="websockets-sansio",
+        ws=Spoken,
         ws_max_size=limits.body_bytes,
         ws_per_message_deflate=False,
         lifespan="off",

@@ -9,7 +9,7 @@ import json
 import logging
 import struct
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -24,6 +24,9 @@ from .guard import has_key
 from .served import Served
 from .wire import Refused, parse
 from .wording import used
+
+if TYPE_CHECKING:
+    from ..constraints import Constraint
 
 __all__ = ["PROTOCOL", "Session", "packed"]
 
@@ -84,6 +87,7 @@ class Session:
         self._ask: Ask | None = None
         self._served: Served | None = None
         self._body: Opening | None = None
+        self._held: Constraint | None = None
 
     async def run(self) -> None:
         """Until the client or the server has had enough."""
@@ -185,7 +189,9 @@ class Session:
             if getattr(body, name):
                 raise Refused(f"{name} has no meaning in a stream of units; leave it out", name)
         served = self.desk.served(body.model)
-        prompt, suffix, ask = await asyncio.to_thread(_first, served, body)
+        held = await self.desk.held(served, body)
+        prompt, suffix, ask = await asyncio.to_thread(_first, served, body, held)
+        self._held = held
         self._served, self._body, self._credit = served, body, body.credit or 8
         await self._tell(
             "opened", id=self.socket.scope["interlace.id"], model=served.name, media="text", dtype="int32",
@@ -209,7 +215,7 @@ class Session:
         known = [*before.prompt.ids, *kept, *added.ids]
         length = max(0, left) if more.max_tokens is None else more.max_tokens
         body = body.model_copy(update={"max_tokens": length})
-        asks = await asyncio.to_thread(asked, served, body, [Prompt(known, "")], length, "prompt")
+        asks = await asyncio.to_thread(asked, served, body, [Prompt(known, "")], length, "prompt", held=self._held)
         self._body = body
         await self._tell("prompted", number=self._sent, start=len(known), prompt_tokens=len(known), text=untold)
         self._begin(asks[0])
@@ -289,8 +295,8 @@ class Session:
             await self.socket.send_text(json.dumps({"type": kind, **said}, separators=(",", ":"), allow_nan=False))
 
 
-def _first(served: Served, body: Opening) -> tuple[Prompt, Prompt | None, Ask]:
+def _first(served: Served, body: Opening, held: Constraint | None) -> tuple[Prompt, Prompt | None, Ask]:
     prompt = prompt_of(served, body.prompt)
     suffix = prompt_of(served, body.suffix, "suffix", False) if body.suffix else None
     length = 16 if body.max_tokens is None else body.max_tokens
-    return prompt, suffix, asked(served, body, [prompt], length, "prompt", None, suffix)[0]
+    return prompt, suffix, asked(served, body, [prompt], length, "prompt", None, suffix, held)[0]

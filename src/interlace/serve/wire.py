@@ -71,7 +71,7 @@ def parse(body: bytes) -> dict[str, Any]:
     {'seed': 7}
     """
     try:
-        found = json.loads(body.decode("utf-8-sig"), parse_constant=_constant)
+        found = json.loads(body.decode("utf-8-sig"), parse_constant=float, parse_int=_integer)
     except UnicodeDecodeError:
         raise Refused("the body is not UTF-8; send JSON in UTF-8", code="invalid_json") from None
     except RecursionError:
@@ -85,28 +85,28 @@ def parse(body: bytes) -> dict[str, Any]:
     return found
 
 
-def _constant(word: str) -> Any:
-    raise ValueError(f"{word} is not in JSON")
+def _integer(digits: str) -> int:
+    return int(digits) if len(digits) <= 20 else INTEGER  # which is too large, too
 
 
 def _sound(value: Any) -> None:
-    """Refuse what json reads but nobody can use; without recursion."""
-    level = [value]
+    """Refuse what json reads but nobody can use; without recursion. A number is found with the field it stands in."""
+    level: list[tuple[Any, str | None]] = [(value, None)]
     for _ in range(DEPTH):
-        inner: list[Any] = []
-        for one in level:
+        inner: list[tuple[Any, str | None]] = []
+        for one, field in level:
             if isinstance(one, dict):
-                inner += one
-                inner += one.values()
+                inner += [(name, field) for name in one]
+                inner += [(each, name if field is None else field) for name, each in one.items()]
             elif isinstance(one, list):
-                inner += one
+                inner += [(each, field) for each in one]
             elif isinstance(one, str):
                 if not one.isascii() and any("\ud800" <= letter <= "\udfff" for letter in one):
                     raise Refused("the body holds a lone surrogate, which UTF-8 cannot express", code="invalid_json")
             elif isinstance(one, float) and not math.isfinite(one):
-                raise Refused("the body holds a number that is not finite", code="invalid_json")
+                raise Refused(f"{(field or '')[:80]} holds a number that is not finite", field, "invalid_json")
             elif isinstance(one, int) and not -INTEGER <= one < INTEGER:
-                raise Refused("the body holds an integer of more than 64 bits", code="invalid_json")
+                raise Refused(f"{(field or '')[:80]} holds an integer of more than 64 bits", field, "invalid_json")
         if not inner:
             return
         level = inner

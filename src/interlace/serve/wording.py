@@ -30,6 +30,7 @@ def used(prompt_tokens: int, asks: Sequence[Ask]) -> dict[str, Any]:
         "prompt_tokens": prompt_tokens,
         "completion_tokens": new,
         "total_tokens": prompt_tokens + new,
+        "prompt_tokens_details": {"cached_tokens": sum(ask.cached for ask in asks)},
         "forwards": sum(ask.writing.forwards for ask in asks),
     }
 
@@ -84,10 +85,13 @@ class Wording(ABC):
         return text, list(found[token] or text.encode())
 
     def alternatives(self, ask: Ask, at: int) -> list[tuple[int, float]]:
+        """The likeliest tokens, and the one that was chosen, whose value is that which is told of it."""
+        chosen = ask.writing.tokens[at], self.log_prob(ask, at)
         if not self.top or at >= len(ask.writing.top):
-            return []
+            return [chosen]
         tokens, log_probs = ask.writing.top[at]
-        return [(token, max(value, LEAST)) for token, value in zip(tokens, log_probs, strict=True)][: self.top]
+        found = {token: max(value, LEAST) for token, value in zip(tokens, log_probs, strict=True)}
+        return list((dict(list(found.items())[: self.top]) | dict([chosen])).items())
 
     def log_prob(self, ask: Ask, at: int) -> float:
         return max(ask.writing.log_probs[at], LEAST)
@@ -138,7 +142,9 @@ class CompletionWording(Wording):
             "tokens": [self.name(ask.writing.tokens[at]) for at in places],
             "token_logprobs": [self.log_prob(ask, at) for at in places],
             "top_logprobs": [
-                {self.name(token): value for token, value in reversed(self.alternatives(ask, at))} for at in places
+                {self.name(token): value for token, value in reversed(self.alternatives(ask, at))}
+                | {self.name(ask.writing.tokens[at]): self.log_prob(ask, at)}
+                for at in places
             ],
             "text_offset": [ask.writing.ends[at - 1] if at else 0 for at in places],
         }
@@ -178,7 +184,7 @@ class ChatWording(Wording):
             text, spelt = self.spelt(token)
             return {"token": text, "logprob": value, "bytes": spelt}
 
-        others = [told(token, value) for token, value in self.alternatives(ask, at)]
+        others = [told(token, value) for token, value in self.alternatives(ask, at)] if self.top else []
         return told(ask.writing.tokens[at], self.log_prob(ask, at)) | {"top_logprobs": others}
 
 
