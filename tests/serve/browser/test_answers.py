@@ -187,7 +187,32 @@ def test_a_chat(visit: Visit, script: Any, real: Any) -> None:
         {"role": "user", "content": "and now?\nplease"},
     ]
     assert page.locator(".turn p").all_inner_texts() == ["hello", "<b>one</b> two é!", "and now?\nplease", ""]
+    assert page.inner_text("#about") == ""  # it has a template
     page.shot("chat")
-    plain = visit(real, "view=chat")
-    assert plain.locator("#chat-view").is_hidden()  # no chat template
-    assert plain.get_attribute("#main", "data-view") == "complete"
+
+
+def test_a_chat_without_a_template_joins_the_texts_and_says_so(visit: Visit, real: Any) -> None:
+    page = visit(real, "model=twin&pace=0&tokens=24")
+    page.check("input[value=chat]", force=True)
+    assert "twin has no chat template: the texts are simply joined" in page.inner_text("#about")
+    first, then = "class Point:\n    def __init__(self, x, y):", "def distance(a, b):"
+    page.fill("#prompt", first)
+    page.click("#go")
+    page.finished()
+    body = {"model": "twin", "max_tokens": 24, "seed": 0}
+    said = real.text(prompt=first, **body)
+    assert page.written() == said != ""
+    page.fill("#prompt", then)
+    page.click("#go")
+    page.until("document.querySelectorAll('.turn').length === 4")
+    page.finished()
+    assert page.written() == real.text(prompt="\n\n".join([first, said, then]), **body)
+    page.shot("chat-plain")
+    page.check("input[value=complete]", force=True)
+    assert page.inner_text("#about") == ""
+
+
+def test_a_model_that_takes_no_conversations_offers_no_chat(visit: Visit, mute: Any) -> None:
+    page = visit(mute, "view=chat")
+    assert page.locator("#chat-view").is_hidden()
+    assert page.get_attribute("#main", "data-view") == "complete"

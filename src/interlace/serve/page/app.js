@@ -28,7 +28,8 @@ let era = 0; // counts how often everything was cleared
 const view = () => form.ownerDocument.querySelector("input[name=view]:checked").value;
 const model = id => models.find(one => one.id === id);
 const chosen = () => (view() === "compare" ? [$("model-a").value, $("model-b").value] : [$("model-a").value]).map(model).filter(Boolean);
-const talks = one => one?.interlace?.chat_template === "model";
+const talks = one => ["model", "plain"].includes(one?.interlace?.chat_template);
+const joins = one => one?.interlace?.chat_template === "plain";
 const denoises = one => one?.interlace?.denoises !== false;
 const fills = one => one?.interlace?.infills !== false;
 const mac = /Mac|iPhone|iPad/.test(navigator.platform);
@@ -97,10 +98,12 @@ function arrange() {
   $("go").firstElementChild.textContent = chat ? "Send" : "Generate";
   $("go").lastElementChild.textContent = chat ? "↵" : mac ? "⌘ ↵" : "Ctrl ↵";
   for (const id of ["fill", "hole-field", "gap", "examples"]) $(id).hidden = now !== "complete" && (id !== "examples" || chat);
+  const found = chosen();
   $("about").textContent = both && models.length < 2
     ? "This server has one model only, so it is compared with itself. Start it with two models to see them side by side."
-    : "";
-  const found = chosen();
+    : chat && joins(found[0])
+      ? `${found[0].id} has no chat template: the texts are simply joined, with an empty line between them, and it writes on.`
+      : "";
   settings.offer(found);
   const hues = found.map(one => (!denoises(one) ? 0 : 1));
   if (hues.length > 1 && hues[0] === hues[1]) hues[1] = 2;
