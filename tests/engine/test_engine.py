@@ -158,7 +158,7 @@ def mix(seed: int) -> tuple[Model, Engine, list[Request], set[str], random.Rando
         ]
     engine = Engine(made, rng.randint(120, 400), rng.choice([4, 8, 16]), rng.randint(1, 12), chunk=rng.randint(4, 64))
     drawn = set()
-    for number, request in enumerate(requests):
+    for number in range(len(requests)):
         for word, change in CHANGES.items():
             if rng.random() < 0.3:
                 try:
@@ -173,11 +173,13 @@ def mix(seed: int) -> tuple[Model, Engine, list[Request], set[str], random.Rando
 def everything(events: Sequence[Event]) -> list[Any]:
     """All that a row was told, drafts and alternatives too, bit for bit."""
     return [
-        (event.start, event.clean, event.forwards)
-        + tuple(part if part is None else part.numpy().tobytes() for part in (event.content, event.log_prob, event.order))
-        + tuple(() if event.top is None else (part.numpy().tobytes() for part in event.top))
+        (
+            event.start, event.clean, event.forwards, event.last,
+            *(None if part is None else part.numpy().tobytes() for part in (event.content, event.log_prob, event.order)),
+            *(part.numpy().tobytes() for part in event.top or ()),
+        )
         for event in events
-    ]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", [*range(14), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(14, 400))])

@@ -35,8 +35,13 @@ SYSTEMS: list[tuple[str, dict[str, Any]]] = [
 
 
 def model(
-    system: str = "sdar", seed: int = 0, layers: int = 2, positions: int = 192, dtype: torch.dtype = torch.float32, **changes: Any,
-) -> Model:  # fmt: skip
+    system: str = "sdar",
+    seed: int = 0,
+    layers: int = 2,
+    positions: int = 192,
+    dtype: torch.dtype = torch.float32,
+    **changes: Any,
+) -> Model:
     """Random weights whose predictions differ enough that rules and samplers have something to choose."""
     tokenizer = puzzle("countdown").tokenizer()
     config = TransformerConfig(
