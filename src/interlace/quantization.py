@@ -20,8 +20,8 @@ def quantize(network: Any, kind: str) -> None:
 
     Computation stays in the dtype of the activations (weight-only). A quarter of the memory of float32, half of
     bfloat16; norms and embeddings stay as they are. For inference: such a network is neither trained nor saved. On a
-    processor it runs in the compiled blocks, which sum ``q . x`` in float32 and multiply by the scale at the end: a row
-    in a batch is what it is alone, to the bit. Without them it runs by torchao's product, and that is so up to rounding.
+    processor it runs in the compiled blocks, which sum ``q . x`` in float32 and multiply that by the scale: a row in a
+    batch is what it is alone, to the bit. Without them it runs by torchao's product, and that is so up to rounding.
 
     Args:
         network: a ``Transformer``. kind: "int8".

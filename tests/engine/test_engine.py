@@ -175,8 +175,8 @@ def everything(events: Sequence[Event]) -> list[Any]:
     return [
         (
             event.start, event.clean, event.forwards, event.last,
-            *(None if part is None else part.numpy().tobytes() for part in (event.content, event.log_prob, event.order)),
-            *(part.numpy().tobytes() for part in event.top or ()),
+            *(one if one is None else one.numpy().tobytes() for one in (event.content, event.log_prob, event.order)),
+            *(one.numpy().tobytes() for one in event.top or ()),
         )
         for event in events
     ]  # fmt: skip

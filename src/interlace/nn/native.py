@@ -68,7 +68,7 @@ def library() -> ctypes.CDLL | None:
     pointer, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     found.interlace_step.argtypes = [number, number, pointer, pointer, pointer, pointer, number]
     found.interlace_norm.argtypes = [number, pointer, pointer, ctypes.c_float, size, size, pointer, pointer]
-    found.interlace_linear.argtypes = [number, pointer, pointer, pointer, pointer, size, size, size, size, pointer, number]
+    found.interlace_linear.argtypes = [number, *[pointer] * 4, *[size] * 4, pointer, number]
     for function in (found.interlace_step, found.interlace_norm, found.interlace_linear):
         function.restype = None
     return found
