@@ -159,10 +159,16 @@ def mix(seed: int) -> tuple[Model, Engine, list[Request], set[str], random.Rando
     engine = Engine(made, rng.randint(120, 400), rng.choice([4, 8, 16]), rng.randint(1, 12), chunk=rng.randint(4, 64))
     drawn = set()
     for number in range(len(requests)):
-        for word, change in CHANGES.items():
+        words = list(CHANGES)
+        if number and rng.random() < 0.5:  # one of the same walk, or of nearly the same
+            like, words = rng.choice(requests[:number]), ["constraint", "bias", "holes", "places"]
+            requests[number] = replace(
+                requests[number], system=like.system, settings=like.settings, drafts=like.drafts, top=like.top
+            )
+        for word in words:
             if rng.random() < 0.3:
                 try:
-                    engine.prepare(changed := change(made, requests[number], rng))
+                    engine.prepare(changed := CHANGES[word](made, requests[number], rng))
                 except SettingError:  # not with this system, or not with what was drawn before
                     continue
                 requests[number] = changed

@@ -140,7 +140,7 @@ def _eight_bits(weight: Any) -> tuple[Tensor, Tensor] | None:
         and (moved is None or not moved.any())
         and all(getattr(weight, name, None) is None for name in other)
     )
-    return (q, scale) if known else None
+    return (q, scale) if known else None  # type: ignore[return-value]
 
 
 def _matrices(block: Any) -> list[Any]:
