@@ -19,8 +19,9 @@ def quantize(network: Any, kind: str) -> None:
     """Store the weights of all linear layers as ``w ~ scale * q``, q in int8 and one scale an output; in place.
 
     Computation stays in the dtype of the activations (weight-only). A quarter of the memory of float32, half of
-    bfloat16; norms and embeddings stay as they are. For inference: such a network is neither trained nor saved. It runs
-    as PyTorch's operators, so on a processor rows in a batch are what they are alone up to rounding, not to the bit.
+    bfloat16; norms and embeddings stay as they are. For inference: such a network is neither trained nor saved. On a
+    processor it runs in the compiled blocks, which sum ``q . x`` in float32 and multiply that by the scale: a row in a
+    batch is what it is alone, to the bit. Without them it runs by torchao's product, and that is so up to rounding.
 
     Args:
         network: a ``Transformer``. kind: "int8".

@@ -92,26 +92,116 @@ def test_the_same_alone_in_any_mix_and_by_generate(system: str, changes: dict[st
         assert log_probs == pytest.approx(expected[2], abs=2e-4)
 
 
-@pytest.mark.parametrize("seed", [*range(14), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(14, 400))])
-def test_random_mixes(seed: int) -> None:
-    """Mixes of 12 requests of four systems' paths on the same weights, in engines of random sizes."""
+REVEALS = (
+    "static", "least-uncertain", "largest-margin", "dynamic", "threshold", "sequential", "leading", "entropy-bounded",
+    "dependence-bounded", "ancestral",
+)  # fmt: skip
+EXPRESSIONS = ("[0-9]{3}=[0-9]{2}", "([0-9]+[+*-])*[0-9]+", "(1|23)*=?", "[^0-9]{2,8}")
+Change = Callable[[Model, Request, random.Random], Request]
+
+
+def setting(name: str, *values: Any) -> Change:
+    return lambda made, request, rng: replace(request, settings={**request.settings, name: rng.choice(values)})
+
+
+def held(made: Model, request: Request, rng: random.Random) -> Request:
+    return replace(request, constraint=regex(rng.choice(EXPRESSIONS)))
+
+
+def biased(made: Model, request: Request, rng: random.Random) -> Request:
+    tokens = rng.sample(range(made.checkpoint.config.vocab_size), rng.randint(1, 4))
+    return replace(request, bias={token: rng.choice([-100.0, -1.5, 0.5, 3.0]) for token in tokens})
+
+
+def holed(made: Model, request: Request, rng: random.Random) -> Request:
+    """Some of the prompt is open."""
+    prompt = list(request.prompt)
+    for place in rng.sample(range(len(prompt)), rng.randint(1, min(6, len(prompt)))):
+        prompt[place] = OPEN
+    return replace(request, prompt=tuple(prompt), length=rng.choice([0, request.length]))
+
+
+def moved(made: Model, request: Request, rng: random.Random) -> Request:
+    """Tokens lie elsewhere than they are read: a suffix first, or all of them anywhere."""
+    layout = (made if request.system is None else made.under(request.system)).with_(**request.settings).parts.layout
+    total = layout.units(len(request.prompt) + request.length) * layout.size
+    near = rng.randint(0, total)
+    places = [*range(near, total), *range(near)] if rng.random() < 0.7 else rng.sample(range(total), total)
+    return replace(request, places=torch.tensor(places))
+
+
+CHANGES: dict[str, Change] = {
+    "top_k": setting("top_k", 0, 3),
+    "reveal": setting("reveal", *REVEALS),
+    "steps": setting("steps", 1, 2, 3, 5),
+    "threshold": setting("threshold", 0.0, 0.1, 0.5, 0.95, 1.0),
+    "order_temperature": setting("order_temperature", 0.2, 1.0),
+    "drafts": lambda made, request, rng: replace(request, drafts=True),
+    "constraint": held,
+    "bias": biased,
+    "holes": holed,
+    "places": moved,
+    "top": lambda made, request, rng: replace(request, top=rng.randint(1, 3)),
+}
+
+
+def mix(seed: int) -> tuple[Model, Engine, list[Request], set[str], random.Random]:
+    """A model, an engine of random sizes, 12 requests that it takes, and what of ``CHANGES`` they have drawn."""
     rng = random.Random(seed)
     name, changes = SYSTEMS[seed % len(SYSTEMS)]
-    made = model(name, seed, 1, **changes)
+    made = model(name, seed, 1, dtype=rng.choice([torch.float32, torch.float32, torch.bfloat16]), **changes)
     requests = some(made, 12, rng)
     others = [other for other in ("ar", "sdar", "tidar", "wedlm") if rng.random() < 0.5]
     if others:
         requests = [
             replace(request, system=rng.choice(others)) if rng.random() < 0.4 else request for request in requests
         ]
-    requests = [
-        replace(request, settings=request.settings | {"top_k": rng.choice([0, 3])}, drafts=rng.random() < 0.3)
-        for request in requests
-    ]
-    alone = [text(drive(Engine(made, page=4), [request])[0]) for request in requests]
     engine = Engine(made, rng.randint(120, 400), rng.choice([4, 8, 16]), rng.randint(1, 12), chunk=rng.randint(4, 64))
+    drawn = set()
+    for number in range(len(requests)):
+        words = list(CHANGES)
+        if number and rng.random() < 0.5:  # one of the same walk, or of nearly the same
+            like, words = rng.choice(requests[:number]), ["constraint", "bias", "holes", "places"]
+            requests[number] = replace(
+                requests[number], system=like.system, settings=like.settings, drafts=like.drafts, top=like.top
+            )
+        for word in words:
+            if rng.random() < 0.3:
+                try:
+                    engine.prepare(changed := CHANGES[word](made, requests[number], rng))
+                except SettingError:  # not with this system, or not with what was drawn before
+                    continue
+                requests[number] = changed
+                drawn.add(word)
+    return made, engine, requests, drawn, rng
+
+
+def everything(events: Sequence[Event]) -> list[Any]:
+    """All that a row was told, drafts and alternatives too, bit for bit."""
+    return [
+        (
+            event.start, event.clean, event.forwards, event.last,
+            *(one if one is None else one.numpy().tobytes() for one in (event.content, event.log_prob, event.order)),
+            *(one.numpy().tobytes() for one in event.top or ()),
+        )
+        for event in events
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [*range(14), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(14, 400))])
+def test_random_mixes(seed: int) -> None:
+    """Mixes of 12 requests of four systems' paths on the same weights, in engines of random sizes."""
+    made, engine, requests, _, rng = mix(seed)
+    alone = [everything(drive(Engine(made, page=4), [request])[0]) for request in requests]
     mixed = drive(engine, requests, lambda: rng.random() < 0.4)
-    assert [text(events) for events in mixed.values()] == alone
+    for request, events, expected in zip(requests, mixed.values(), alone, strict=True):
+        assert everything(events) == expected, request
+
+
+def test_mixes_draw_all_that_can_be_asked() -> None:
+    mixes = [mix(seed) for seed in range(14)]
+    assert set().union(*(drawn for *_, drawn, _ in mixes)) == set(CHANGES)
+    assert {made.network.embed.weight.dtype for made, *_ in mixes} == {torch.float32, torch.bfloat16}
 
 
 def test_a_shared_prompt_is_computed_once() -> None:

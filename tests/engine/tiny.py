@@ -35,7 +35,14 @@ SYSTEMS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def model(system: str = "sdar", seed: int = 0, layers: int = 2, positions: int = 192, **changes: Any) -> Model:
+def model(
+    system: str = "sdar",
+    seed: int = 0,
+    layers: int = 2,
+    positions: int = 192,
+    dtype: torch.dtype = torch.float32,
+    **changes: Any,
+) -> Model:
     """Random weights whose predictions differ enough that rules and samplers have something to choose."""
     tokenizer = puzzle("countdown").tokenizer()
     config = TransformerConfig(
@@ -43,6 +50,7 @@ def model(system: str = "sdar", seed: int = 0, layers: int = 2, positions: int =
         num_kv_heads=2, head_dim=8, max_positions=positions, tied=False, qk_norm=True,
     )  # fmt: skip
     network = Transformer(config).initialise(torch.Generator().manual_seed(seed), std=0.3).eval()
+    network.to(dtype)
     chosen = find(system)
     block = chosen.settings.but(**{name: value for name, value in changes.items() if name == "block_size"}).block_size
     checkpoint = Checkpoint(

@@ -1,4 +1,4 @@
-// Vectors of float32, and bfloat16 read and written as float32: what the compiled sources share.
+// Vectors of float32; bfloat16 read and written as float32, int8 read so: what the compiled sources share.
 //
 // Every sum is taken in one fixed order, so that equal inputs give equal bits.
 
@@ -30,6 +30,7 @@ typedef float quad __attribute__((vector_size(16)));
 typedef int32_t ints __attribute__((vector_size(LANES * 4)));
 typedef uint32_t words __attribute__((vector_size(LANES * 4)));
 typedef uint16_t halves __attribute__((vector_size(LANES * 2)));
+typedef int8_t octets __attribute__((vector_size(LANES)));
 
 struct bf16 {
     uint16_t bits;
@@ -50,6 +51,12 @@ inline vec load(const bf16 *p) {
     return v;
 }
 
+inline vec load(const int8_t *p) {
+    octets b;
+    std::memcpy(&b, p, sizeof b);
+    return __builtin_convertvector(__builtin_convertvector(b, ints), vec);
+}
+
 inline void store(float *p, vec v) { std::memcpy(p, &v, sizeof v); }
 
 inline float get(const float *p) { return *p; }
@@ -60,6 +67,8 @@ inline float get(const bf16 *p) {
     std::memcpy(&f, &w, sizeof f);
     return f;
 }
+
+inline float get(const int8_t *p) { return *p; }
 
 inline void put(float *p, float f) { *p = f; }
 

@@ -276,6 +276,8 @@ class Walk:
             self.given[number, : len(known)] = (known != OPEN).to(self.device)
         if self.log_prob is not None and self.order is not None:
             self.log_prob[number], self.order[number] = 0.0, -1
+        if self.top is not None:  # not those of the row that was here before
+            self.top[0][number], self.top[1][number] = 0, 0.0
         self.vacant.remove(number)
         return Row(number, len(known), length, levels, last, stop if self.text else (), who)
 

@@ -2,7 +2,8 @@
 //
 // With few tokens a step is bound by reading the weights once and by the cost of calling many small operators. Here
 // everything between two attentions is one call: output projection, residual, norm, gated MLP, residual, and the next
-// block's norm, projections, head norms and rotation. Sums are float32 whatever the weights are. Every product of a
+// block's norm, projections, head norms and rotation. Sums are float32 whatever the weights are; matrices of int8 are
+// multiplied as they are, and the sum by the scale of its row. Every product of a
 // weight row and a token is summed in the same order however many tokens there are: what is computed here for a token
 // does not depend on the batch that it is in.
 
@@ -115,10 +116,12 @@ inline int64_t share(int64_t count, int64_t unit, int part, int parts) {
 
 extern "C" {
 
-// The weights of a block, [out, in] each; a bias may be null, and so may both head norms.
+// The weights of a block, [out, in] each; a bias may be null, and so may both head norms, and the scales [out] of
+// matrices that are not int8.
 struct Block {
     const void *attention_norm, *qkv, *qkv_bias, *q_norm, *k_norm, *out, *out_bias;
     const void *mlp_norm, *up, *up_bias, *down, *down_bias;
+    const float *qkv_scale, *out_scale, *up_scale, *down_scale;
 };
 
 struct Shape {
@@ -142,8 +145,15 @@ struct Call {
 
 namespace {
 
-// Tokens base .. base + m of a call, by every thread of a team.
+inline float scaled(float y, const float *scale, int64_t o) { return scale ? y * scale[o] : y; }
+
 template <class W>
+inline float ended(float y, const float *scale, const W *bias, int64_t o) {
+    return bias ? scaled(y, scale, o) + get(bias + o) : scaled(y, scale, o);
+}
+
+// Tokens base .. base + m of a call, by every thread of a team. W: activations, norms and biases; Q: matrices.
+template <class W, class Q>
 void step(const Shape &s, const Block *done, const Block *next, const Call &c, int64_t base, int64_t m) {
     const int64_t d = s.head_dim, inner = s.heads * d, hidden = s.hidden, mid = s.intermediate;
     const int me = part(), all = parts();
@@ -159,17 +169,18 @@ void step(const Shape &s, const Block *done, const Block *next, const Call &c, i
 #pragma omp barrier
         int64_t first = share(hidden, OUTPUTS, me, all), last = share(hidden, OUTPUTS, me + 1, all);
         const W *bias = static_cast<const W *>(done->out_bias);
-        product(static_cast<const W *>(done->out), inner, c.wide, m, first, last, [&](int64_t o, int64_t t, float y) {
-            x[t * hidden + o] += bias ? y + get(bias + o) : y;
+        product(static_cast<const Q *>(done->out), inner, c.wide, m, first, last, [&](int64_t o, int64_t t, float y) {
+            x[t * hidden + o] += ended(y, done->out_scale, bias, o);
         });
 #pragma omp barrier
         for (int64_t t = share(m, 1, me, all); t < share(m, 1, me + 1, all); t++)
             norm(x + t * hidden, static_cast<const W *>(done->mlp_norm), s.eps, hidden, c.normed + t * hidden);
 #pragma omp barrier
         const int64_t from = share(mid, LANES, me, all), to = share(mid, LANES, me + 1, all);
-        const W *up = static_cast<const W *>(done->up), *up_bias = static_cast<const W *>(done->up_bias);
+        const Q *up = static_cast<const Q *>(done->up);
+        const W *up_bias = static_cast<const W *>(done->up_bias);
         product(up, hidden, c.normed, m, from, to, [&](int64_t o, int64_t t, float y) {
-            c.act[t * mid + o] = up_bias ? y + get(up_bias + o) : y;
+            c.act[t * mid + o] = ended(y, done->up_scale, up_bias, o);
         });
         for (int64_t t = 0; t < m; t++) {
             float *gate = c.act + t * mid;
@@ -186,12 +197,12 @@ void step(const Shape &s, const Block *done, const Block *next, const Call &c, i
             }
         }
         product(up + mid * hidden, hidden, c.normed, m, from, to, [&](int64_t o, int64_t t, float y) {
-            c.act[t * mid + o] *= up_bias ? y + get(up_bias + mid + o) : y;
+            c.act[t * mid + o] *= ended(y, done->up_scale, up_bias, mid + o);
         });
 #pragma omp barrier
         bias = static_cast<const W *>(done->down_bias);
-        product(static_cast<const W *>(done->down), mid, c.act, m, first, last, [&](int64_t o, int64_t t, float y) {
-            x[t * hidden + o] += bias ? y + get(bias + o) : y;
+        product(static_cast<const Q *>(done->down), mid, c.act, m, first, last, [&](int64_t o, int64_t t, float y) {
+            x[t * hidden + o] += ended(y, done->down_scale, bias, o);
         });
 #pragma omp barrier
     }
@@ -200,13 +211,14 @@ void step(const Shape &s, const Block *done, const Block *next, const Call &c, i
             norm(x + t * hidden, static_cast<const W *>(next->attention_norm), s.eps, hidden, c.normed + t * hidden);
 #pragma omp barrier
         const int64_t heads = s.heads + 2 * s.kv_heads, turned = s.heads + s.kv_heads;
-        const W *qkv = static_cast<const W *>(next->qkv), *bias = static_cast<const W *>(next->qkv_bias);
+        const Q *qkv = static_cast<const Q *>(next->qkv);
+        const W *bias = static_cast<const W *>(next->qkv_bias);
         const W *cosine = static_cast<const W *>(c.cosine), *sine = static_cast<const W *>(c.sine);
         for (int64_t h = share(heads, 1, me, all), end = share(heads, 1, me + 1, all); h < end; h++) {
             // the head's own piece of scratch: the products of all tokens, then norm and rotation in place
             float *head = c.wide + h * m * d;
             product(qkv, hidden, c.normed, m, h * d, (h + 1) * d, [&](int64_t o, int64_t t, float y) {
-                head[t * d + o - h * d] = bias ? y + get(bias + o) : y;
+                head[t * d + o - h * d] = ended(y, next->qkv_scale, bias, o);
             });
             const bool query = h < s.heads;
             const int64_t group = query ? s.heads : s.kv_heads;
@@ -234,13 +246,13 @@ void step(const Shape &s, const Block *done, const Block *next, const Call &c, i
     }
 }
 
-template <class W>
+template <class W, class Q>
 void step(const Shape &s, const Block *done, const Block *next, const Call &c, int threads) {
     const int64_t m = c.rows * c.n;
     (void)threads;
 #pragma omp parallel num_threads(threads)
     for (int64_t base = 0; base < m; base += c.tile) {
-        step<W>(s, done, next, c, base, std::min(c.tile, m - base));
+        step<W, Q>(s, done, next, c, base, std::min(c.tile, m - base));
 #pragma omp barrier
     }
 }
@@ -253,9 +265,9 @@ void last_norm(const float *x, const W *weight, float eps, int64_t size, int64_t
     }
 }
 
-template <class W>
-void linear(const W *w, const W *x, float *scratch, int64_t m, int64_t tile, int64_t size, int64_t outputs, W *y,
-            int threads) {
+template <class W, class Q>
+void linear(const Q *w, const float *scale, const W *x, float *scratch, int64_t m, int64_t tile, int64_t size,
+            int64_t outputs, W *y, int threads) {
     (void)threads;
 #pragma omp parallel num_threads(threads)
     for (int64_t base = 0; base < m; base += tile) {
@@ -268,7 +280,7 @@ void linear(const W *w, const W *x, float *scratch, int64_t m, int64_t tile, int
 #pragma omp barrier
         const int64_t first = share(outputs, OUTPUTS, me, all), last = share(outputs, OUTPUTS, me + 1, all);
         product(w, size, scratch, here / size, first, last, [&](int64_t o, int64_t t, float sum) {
-            put(to + t * outputs + o, sum);
+            put(to + t * outputs + o, scaled(sum, scale, o));
         });
 #pragma omp barrier
     }
@@ -278,8 +290,12 @@ void linear(const W *w, const W *x, float *scratch, int64_t m, int64_t tile, int
 
 extern "C" {
 
-void interlace_step(int is_bf16, const Shape *s, const Block *done, const Block *next, const Call *c, int threads) {
-    is_bf16 ? step<bf16>(*s, done, next, *c, threads) : step<float>(*s, done, next, *c, threads);
+void interlace_step(int is_bf16, int is_int8, const Shape *s, const Block *done, const Block *next, const Call *c,
+                    int threads) {
+    if (is_int8)
+        is_bf16 ? step<bf16, int8_t>(*s, done, next, *c, threads) : step<float, int8_t>(*s, done, next, *c, threads);
+    else
+        is_bf16 ? step<bf16, bf16>(*s, done, next, *c, threads) : step<float, float>(*s, done, next, *c, threads);
 }
 
 void interlace_norm(int is_bf16, const float *x, const void *weight, float eps, int64_t size, int64_t m, float *scratch,
@@ -290,13 +306,18 @@ void interlace_norm(int is_bf16, const float *x, const void *weight, float eps, 
         last_norm(x, static_cast<const float *>(weight), eps, size, m, scratch, static_cast<float *>(y));
 }
 
-void interlace_linear(int is_bf16, const void *w, const void *x, float *scratch, int64_t m, int64_t tile, int64_t size,
-                      int64_t outputs, void *y, int threads) {
+// scale: of w's rows if w is int8; else null.
+void interlace_linear(int is_bf16, const void *w, const float *scale, const void *x, float *scratch, int64_t m,
+                      int64_t tile, int64_t size, int64_t outputs, void *y, int threads) {
+    const auto run = [&](const auto *matrix, auto *out) {
+        using W = std::remove_reference_t<decltype(*out)>;
+        linear(matrix, scale, static_cast<const W *>(x), scratch, m, tile, size, outputs, out, threads);
+    };
     if (is_bf16)
-        linear(static_cast<const bf16 *>(w), static_cast<const bf16 *>(x), scratch, m, tile, size, outputs,
-               static_cast<bf16 *>(y), threads);
+        scale ? run(static_cast<const int8_t *>(w), static_cast<bf16 *>(y))
+              : run(static_cast<const bf16 *>(w), static_cast<bf16 *>(y));
     else
-        linear(static_cast<const float *>(w), static_cast<const float *>(x), scratch, m, tile, size, outputs,
-               static_cast<float *>(y), threads);
+        scale ? run(static_cast<const int8_t *>(w), static_cast<float *>(y))
+              : run(static_cast<const float *>(w), static_cast<float *>(y));
 }
 }

@@ -1,7 +1,8 @@
 """The same function as ``Transformer``, compiled: a few tokens through the blocks of a text model on a processor.
 
 What lies between two attentions is one call (native.cpp). A step of few tokens is a few calls in place of a
-hundred small operators; and every product is summed in an order that does not depend on the number of tokens.
+hundred small operators; and every product is summed in an order that does not depend on the number of tokens. Weights
+are float32, bfloat16, or int8 with a scale for every output.
 The memory, the masks and attention itself stay where they are. Without a C++ compiler everything runs as plain PyTorch.
 """
 
@@ -41,7 +42,7 @@ TILE = 96
 _TYPES = {torch.float32: 0, torch.bfloat16: 1}
 _POINTERS = (
     "attention_norm", "qkv", "qkv_bias", "q_norm", "k_norm", "out", "out_bias",
-    "mlp_norm", "up", "up_bias", "down", "down_bias",
+    "mlp_norm", "up", "up_bias", "down", "down_bias", "qkv_scale", "out_scale", "up_scale", "down_scale",
 )  # fmt: skip
 _SIZES = ("hidden", "heads", "kv_heads", "head_dim", "intermediate")
 _COUNTS = ("rows", "n", "turns", "tile")
@@ -68,9 +69,9 @@ def library() -> ctypes.CDLL | None:
     if found is None:
         return None
     pointer, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-    found.interlace_step.argtypes = [number, pointer, pointer, pointer, pointer, number]
+    found.interlace_step.argtypes = [number, number, pointer, pointer, pointer, pointer, number]
     found.interlace_norm.argtypes = [number, pointer, pointer, ctypes.c_float, size, size, pointer, pointer]
-    found.interlace_linear.argtypes = [number, pointer, pointer, pointer, size, size, size, size, pointer, number]
+    found.interlace_linear.argtypes = [number, *[pointer] * 4, *[size] * 4, pointer, number]
     for function in (found.interlace_step, found.interlace_norm, found.interlace_linear):
         function.restype = None
     return found
@@ -106,6 +107,7 @@ def _plain(network: Any) -> bool:
         and len(config.rope.segments(config.head_dim)) == 1
         and network._compiled_call_impl is None
         and all(_untouched(module, ours) for module in network.modules())
+        and len({_eight_bits(matrix) is None for block in network.blocks for matrix in _matrices(block)}) == 1
         and all(_simple(parameter, weight) for parameter in network.parameters())
     )
 
@@ -117,9 +119,36 @@ def _untouched(module: nn.Module, ours: tuple[type, ...]) -> bool:
 
 
 def _simple(parameter: Tensor, like: Tensor) -> bool:
-    """Numbers in a row, where the pointer says: not sharded, not quantised, not on a GPU."""
+    """Numbers in a row, where the pointer says: not sharded, not on a GPU, not quantised but as we do it."""
     same = parameter.dtype == like.dtype and parameter.device == like.device
+    if _eight_bits(parameter) is not None:
+        return same
     return same and type(parameter) is nn.Parameter and parameter.is_contiguous()
+
+
+def _eight_bits(weight: Any) -> tuple[Tensor, Tensor] | None:
+    """q int8 [out, in] and scales float32 [out] of torchao's ``w = scale * q``; None for other weights."""
+    if type(weight).__name__ != "Int8Tensor":  # told by its name: torchao is optional, and slow to import
+        return None
+    q, scale = getattr(weight, "qdata", None), getattr(weight, "scale", None)
+    moved, other = getattr(weight, "zero_point", None), ("act_quant_kwargs", "act_pre_scale")
+    known = (
+        isinstance(q, Tensor)
+        and isinstance(scale, Tensor)
+        and (q.dtype, scale.dtype) == (torch.int8, torch.float32)
+        and q.shape == weight.shape
+        and scale.shape == (len(q), 1)
+        and q.is_contiguous()
+        and scale.is_contiguous()
+        and (moved is None or not moved.any())
+        and all(getattr(weight, name, None) is None for name in other)
+    )
+    return (q, scale) if known else None  # type: ignore[return-value]
+
+
+def _matrices(block: Any) -> list[Any]:
+    """The weights of a block that may be int8, in the order of their scales."""
+    return [block.attention.qkv.weight, block.attention.out.weight, block.mlp.up.weight, block.mlp.down.weight]
 
 
 class Native:
@@ -146,7 +175,10 @@ class Native:
         config = network.config
         self.kind = _TYPES[network.output.weight.dtype]
         self.dtype = network.output.weight.dtype
-        self.held = [parameter.detach() for parameter in network.parameters()]  # what the pointers point to stays alive
+        # what the pointers point to stays alive
+        self.held = [part for one in network.parameters() for part in _eight_bits(one) or [one.detach()]]
+        self.is_int8 = int(len(network.blocks) > 0 and _eight_bits(_matrices(network.blocks[0])[0]) is not None)
+        self.output = _eight_bits(network.output.weight) or (network.output.weight.detach(), None)
         self.shape = _Shape(
             config.hidden_size,
             config.num_heads,
@@ -182,7 +214,7 @@ class Native:
         if many or told or torch.is_grad_enabled():
             return self.network(content, positions, mask, memory, slots, **told)
         network, config, shape, kind = self.network, self.config, self.at_shape, self.kind
-        step = self.library.interlace_step
+        step = functools.partial(self.library.interlace_step, kind, self.is_int8, shape)
         threads = torch.get_num_threads()
         x = network.embed(content).float()
         cosine, sine = (turn.contiguous() for turn in network.rotation(positions, self.dtype))
@@ -195,12 +227,12 @@ class Native:
         )  # fmt: skip
         at, done = ctypes.addressof(call), None
         for layer, block in enumerate(self.at_blocks):
-            step(kind, shape, done, block, at, threads)
+            step(done, block, at, threads)
             keys, values = (k, v) if memory is None or slots is None else memory.write(layer, k, v, slots)
             seen = attend(q, keys, values, mask).contiguous()
             call.seen = seen.data_ptr()
             done = block
-        step(kind, shape, done, None, at, threads)
+        step(done, None, at, threads)
         out = torch.empty(rows, n, config.hidden_size, dtype=self.dtype)
         self.library.interlace_norm(
             kind, x.data_ptr(), network.norm.weight.data_ptr(), config.norm_eps, config.hidden_size, rows * n,
@@ -210,16 +242,16 @@ class Native:
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [..., vocab_size]."""
-        output = self.network.output
+        weight, scale = self.output
         size = hidden.shape[-1]
         m = hidden.numel() // size
         if not 0 < m <= self.most or torch.is_grad_enabled() or hidden.dtype != self.dtype:
             return self.network.head(hidden)
         hidden = hidden.contiguous()
-        out = torch.empty(*hidden.shape[:-1], output.weight.shape[0], dtype=self.dtype)
+        out = torch.empty(*hidden.shape[:-1], len(weight), dtype=self.dtype)
         self.library.interlace_linear(
-            self.kind, output.weight.data_ptr(), hidden.data_ptr(), self.scratch[0].data_ptr(),
-            m, self.tile, size, output.weight.shape[0], out.data_ptr(), torch.get_num_threads(),
+            self.kind, weight.data_ptr(), _pointer(scale), hidden.data_ptr(), self.scratch[0].data_ptr(),
+            m, self.tile, size, len(weight), out.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return out
 
@@ -229,9 +261,11 @@ def _parts(block: Any) -> list[Any]:
     attention, mlp = block.attention, block.mlp
     assert isinstance(mlp, MLP)
     heads = [None if one is None else one.weight for one in (attention.q_norm, attention.k_norm)]
+    pairs = [_eight_bits(matrix) or (matrix, None) for matrix in _matrices(block)]
+    (qkv, out, up, down), scales = zip(*pairs, strict=True)
     return [
-        block.attention_norm.weight, attention.qkv.weight, attention.qkv.bias, *heads, attention.out.weight,
-        attention.out.bias, block.mlp_norm.weight, mlp.up.weight, mlp.up.bias, mlp.down.weight, mlp.down.bias,
+        block.attention_norm.weight, qkv, attention.qkv.bias, *heads, out, attention.out.bias,
+        block.mlp_norm.weight, up, mlp.up.bias, down, mlp.down.bias, *scales,
     ]  # fmt: skip
 
 

@@ -174,6 +174,18 @@ def random(services: list[Any]) -> Iterator[Running]:
 
 
 @pytest.fixture
+def mute(services: list[Any]) -> Iterator[Running]:
+    """A model behind a server that refuses conversations."""
+    from dataclasses import replace
+
+    from interlace.serve.app import make_app
+
+    running = Running(make_app([replace(services[1], template="none")]))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
 def real(bundled: dict[str, Running]) -> Running:
     return bundled["open"]
 

@@ -103,7 +103,48 @@ def test_two_models_side_by_side(visit: Visit, real: Any) -> None:
     scale = page.locator(".path > svg").evaluate_all("nodes => nodes.map(node => node.getAttribute('viewBox'))")
     assert scale[0] == scale[1]  # the slopes can be compared
     assert "twin fixes" in page.inner_text("#verdict")
+    assert page.locator("#verdict button").count() == 0  # nothing to better
     page.shot("compare-dark")
+
+
+def test_the_examples_show_a_gain_at_the_defaults(visit: Visit, real: Any) -> None:
+    page = visit(real, "pace=0")
+    names = page.locator("#examples button").all_inner_texts()
+    assert page.input_value("#prompt") != "" and names[-1] == "A gap"
+    for name in ("", *names[:-1]):  # the first is what stands there from the beginning
+        if name:
+            page.click(f"#examples >> text={name}")
+        page.click("#go")
+        page.finished()
+        assert page.stat("tokens") == 64 and page.stat("ratio") > 1.4, name
+    page.click("#examples >> text=A gap")
+    page.click("#fill")
+    page.finished()
+    assert page.stat("tokens") == float(page.input_value("#hole")) and page.stat("ratio") > 1.2
+
+
+def test_a_comparison_without_a_gain_offers_a_lower_threshold(visit: Visit, real: Any) -> None:
+    prompt = "def area(width, height):"
+    page = visit(real, f"view=compare&model=twin&with=base&tokens=32&pace=0&prompt={quote(prompt)}")
+    page.click("#go")
+    page.finished()
+    before = page.stat("ratio", 0)
+    assert before < 1.2 and "threshold of 0.9" in page.inner_text("#verdict")
+    page.shot("lower")
+    page.click("#verdict button")
+    page.until("document.getElementById('verdict').hidden")
+    page.until("!document.getElementById('verdict').hidden")
+    assert page.input_value("#set-threshold") == "0.6" and "set.threshold=0.6" in page.url
+    assert page.stat("ratio", 0) > before
+    assert page.written() == real.text(model="twin", prompt=prompt, max_tokens=32, seed=0, threshold=0.6)
+    assert page.locator("#verdict button").count() == 0
+    page.click("#settings summary")
+    page.fill("#set-threshold", "")
+    page.select_option("#set-reveal", "static")  # knows no threshold
+    page.click("#go")
+    page.until("document.getElementById('verdict').hidden")
+    page.until("!document.getElementById('verdict').hidden")
+    assert page.stat("ratio", 0) < 1.2 and page.locator("#verdict button").count() == 0
 
 
 def test_a_selected_gap_is_filled_in_its_place(visit: Visit, real: Any) -> None:
@@ -187,7 +228,32 @@ def test_a_chat(visit: Visit, script: Any, real: Any) -> None:
         {"role": "user", "content": "and now?\nplease"},
     ]
     assert page.locator(".turn p").all_inner_texts() == ["hello", "<b>one</b> two é!", "and now?\nplease", ""]
+    assert page.inner_text("#about") == ""  # it has a template
     page.shot("chat")
-    plain = visit(real, "view=chat")
-    assert plain.locator("#chat-view").is_hidden()  # no chat template
-    assert plain.get_attribute("#main", "data-view") == "complete"
+
+
+def test_a_chat_without_a_template_joins_the_texts_and_says_so(visit: Visit, real: Any) -> None:
+    page = visit(real, "model=twin&pace=0&tokens=24")
+    page.check("input[value=chat]", force=True)
+    assert "twin has no chat template: the texts are simply joined" in page.inner_text("#about")
+    first, then = "class Point:\n    def __init__(self, x, y):", "def distance(a, b):"
+    page.fill("#prompt", first)
+    page.click("#go")
+    page.finished()
+    body = {"model": "twin", "max_tokens": 24, "seed": 0}
+    said = real.text(prompt=first, **body)
+    assert page.written() == said != ""
+    page.fill("#prompt", then)
+    page.click("#go")
+    page.until("document.querySelectorAll('.turn').length === 4")
+    page.finished()
+    assert page.written() == real.text(prompt="\n\n".join([first, said, then]), **body)
+    page.shot("chat-plain")
+    page.check("input[value=complete]", force=True)
+    assert page.inner_text("#about") == ""
+
+
+def test_a_model_that_takes_no_conversations_offers_no_chat(visit: Visit, mute: Any) -> None:
+    page = visit(mute, "view=chat")
+    assert page.locator("#chat-view").is_hidden()
+    assert page.get_attribute("#main", "data-view") == "complete"

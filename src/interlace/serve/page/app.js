@@ -28,9 +28,11 @@ let era = 0; // counts how often everything was cleared
 const view = () => form.ownerDocument.querySelector("input[name=view]:checked").value;
 const model = id => models.find(one => one.id === id);
 const chosen = () => (view() === "compare" ? [$("model-a").value, $("model-b").value] : [$("model-a").value]).map(model).filter(Boolean);
-const talks = one => one?.interlace?.chat_template === "model";
+const talks = one => ["model", "plain"].includes(one?.interlace?.chat_template);
+const joins = one => one?.interlace?.chat_template === "plain";
 const denoises = one => one?.interlace?.denoises !== false;
 const fills = one => one?.interlace?.infills !== false;
+const GAIN = 1.2, LOWER = 0.6; // below so many tokens per forward, a threshold that is worth another try
 const mac = /Mac|iPhone|iPad/.test(navigator.platform);
 const say = text => { $("status").textContent = text; };
 
@@ -97,10 +99,13 @@ function arrange() {
   $("go").firstElementChild.textContent = chat ? "Send" : "Generate";
   $("go").lastElementChild.textContent = chat ? "↵" : mac ? "⌘ ↵" : "Ctrl ↵";
   for (const id of ["fill", "hole-field", "gap", "examples"]) $(id).hidden = now !== "complete" && (id !== "examples" || chat);
+  const found = chosen();
+  main.classList.toggle("joined", chat && joins(found[0])); // code, as a rule
   $("about").textContent = both && models.length < 2
     ? "This server has one model only, so it is compared with itself. Start it with two models to see them side by side."
-    : "";
-  const found = chosen();
+    : chat && joins(found[0])
+      ? `${found[0].id} has no chat template: the texts are simply joined, with an empty line between them, and it writes on.`
+      : "";
   settings.offer(found);
   const hues = found.map(one => (!denoises(one) ? 0 : 1));
   if (hues.length > 1 && hues[0] === hues[1]) hues[1] = 2;
@@ -260,7 +265,19 @@ function verdict(running) {
   $("verdict").textContent = times < 1.005
     ? `Both take ${a.forwards} forwards for ${a.tokens} tokens.`
     : `${more.id} fixes ${times.toFixed(2)} times as many tokens in a forward as ${less.id}. Both ran at the same time, on one machine.`;
+  const slow = running.find(lane => denoises(lane.model) && settings.threshold(lane.model) > LOWER && lane.run.stats(lane.run.frames.length).ratio < GAIN);
+  if (slow) $("verdict").append(...lower(slow.model));
   $("verdict").hidden = false;
+}
+
+// Few tokens in a forward are what a high threshold asks for: another try, at a lower one.
+function lower(slow) {
+  const button = Object.assign(document.createElement("button"), { type: "button", className: "chip", textContent: `Again at ${LOWER}` });
+  button.addEventListener("click", () => {
+    settings.set({ ...settings.given, threshold: LOWER });
+    generate();
+  });
+  return [` Of this text ${slow.id} is seldom surer than its threshold of ${settings.threshold(slow)}; a lower one fixes more at once, and may write another text. `, button];
 }
 
 // What was said stays above the answer that is under way. The place of the text is returned.

@@ -1,9 +1,11 @@
 // Beginnings to start from: Python, which is what the bundled models write. A gap is what stands between ⟦ and ⟧.
+// Of each the bundled twin is sure enough to fix several tokens in a forward; of `def area(width, height):` it is not.
 export const examples = [
-  { name: "A class", text: 'class Point:\n    def __init__(self, x, y):' },
-  { name: "A function", text: 'def read_json(path):\n    """Read a JSON file."""\n    with open(path) as file:' },
-  { name: "A loop", text: 'def count_words(text):\n    counts = {}\n    for word in text.split():' },
-  { name: "A gap", tokens: 5, text: 'def load(path):\n    try:\n        return open(path).read()\n    ⟦...⟧\n        return None\n' },
+  { name: "A function", text: 'def copy(source, target):\n    if not os.path.exists(source):' },
+  { name: "A class", text: 'class Window(Widget):\n    def __init__(self, *args, **kwargs):' },
+  { name: "A licence", text: '# Licensed under the Apache License, Version 2.0' },
+  { name: "A docstring", text: 'def distance(a, b):\n    """Return the distance.\n\n    Parameters\n    ----------\n    a : ndarray' },
+  { name: "A gap", tokens: 6, text: 'def distance(a, b):\n    """Return the distance.\n\n    ⟦...⟧\n    a : ndarray\n    """\n' },
 ];
 
 // The text without its marks, and where the gap begins and ends.

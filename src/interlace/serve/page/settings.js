@@ -2,6 +2,8 @@
 
 const OWN = new Set(["max_tokens", "seed", "stop", "mask_id", "eos_ids"]); // asked for elsewhere, or the checkpoint's
 
+const SURE = new Set(["dynamic", "threshold", "leading"]); // reveal rules that go by the threshold
+
 const make = (name, properties = {}, ...children) => {
   const node = Object.assign(document.createElement(name), properties);
   node.append(...children);
@@ -81,6 +83,13 @@ export class Settings {
 
   get count() {
     return Object.keys(this.given).length;
+  }
+
+  // The confidence above which a model's tokens are fixed, or null where none is asked for.
+  threshold(model) {
+    const own = { ...Object.fromEntries(Object.entries(specs(model)).map(([name, { default: usual }]) => [name, usual])), ...this.of(model) };
+    const same = (own.system ?? model.interlace?.system) === model.interlace?.system; // another one may know no threshold
+    return same && SURE.has(own.reveal) ? own.threshold ?? null : null;
   }
 
   // What a request to one model is given.
