@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-<<<<<<< HEAD
 from dataclasses import MISSING, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
-=======
-from dataclasses import MISSING, Field, fields
-from typing import Any
->>>>>>> open
 
 from ..discovery import kebab, parts
 from ..errors import SettingError
@@ -32,18 +27,8 @@ def schedules() -> dict[str, type[Any]]:
 
 
 def _usage(cls: Any) -> str:
-<<<<<<< HEAD
     settings = ",".join(f"{f.name}={_written(get_type_hints(cls)[f.name])[0]}" for f in fields(cls))
-    return f"{_name(cls)}:{settings}" if settings else _name(cls)
-=======
-    settings = ",".join(f"{f.name}={'N' if _single(f) else 'N+N+...'}" for f in fields(cls))
     return f"{kebab(cls)}:{settings}" if settings else kebab(cls)
-
-
-def _single(field: Field[Any]) -> bool:
-    """Whether a setting is one whole number, or else several."""
-    return field.type in ("int", int)
->>>>>>> open
 
 
 def _written(kind: Any) -> tuple[str, str]:
@@ -69,7 +54,6 @@ def parse_schedule(text: str) -> Schedule:
         usages = " | ".join(map(_usage, known.values()))
         raise SettingError(f"unknown schedule {name!r}; known: {usages}")
     cls = known[name]
-<<<<<<< HEAD
     hints = get_type_hints(cls)
     kinds = {f.name: hints[f.name] for f in fields(cls)}
     settings: dict[str, int | str | tuple[int, ...]] = {}
@@ -81,16 +65,6 @@ def parse_schedule(text: str) -> Schedule:
             settings[key] = value
         else:
             settings[key] = int(value) if kinds[key] is int else tuple(map(int, value.split("+")))
-=======
-    single = {f.name: _single(f) for f in fields(cls)}
-    settings: dict[str, int | tuple[int, ...]] = {}
-    for part in rest.split(",") if rest else []:
-        key, _, number = (piece.strip() for piece in part.partition("="))
-        form = r"-?\d+" if single.get(key) else r"-?\d+(\+-?\d+)*"
-        if key not in single or key in settings or not re.fullmatch(form, number):
-            raise SettingError(f"{part.strip()!r} is no setting of the schedule {name}; write {_usage(cls)}")
-        settings[key] = int(number) if single[key] else tuple(map(int, number.split("+")))
->>>>>>> open
     missing = [f.name for f in fields(cls) if f.name not in settings and f.default is MISSING]
     if missing:
         raise SettingError(f"the schedule {name} lacks {', '.join(missing)}; write {_usage(cls)}")

@@ -11,7 +11,7 @@ from ..processes import AbsorbingMask
 from ..reveal import Reveal
 from ..schedules import BehindPrompt
 from ..training.objectives import OneCopyLoss
-from .system import CONFIDENCE, Parts, Rule, System, TextSettings
+from .system import CONFIDENCE, Parts, System, TextSettings
 
 EVEN = Even()
 
@@ -19,7 +19,7 @@ EVEN = Even()
 class LLaDASettings(TextSettings):
     """``block_size`` tokens of the answer are denoised together, counted from the end of the prompt."""
 
-    reveal: Rule | None = Field(  # type: ignore[assignment]
+    reveal: str | None = Field(  # type: ignore[assignment]
         None, description="rule that says which candidates are fixed in a step (default: threshold below 1, or static)"
     )
     cache: str = Field(

@@ -11,12 +11,8 @@ from pydantic_core import PydanticCustomError
 
 from ..arrangements import Arrangement
 from ..attention.patterns import Pattern
-<<<<<<< HEAD
-from ..errors import SettingError, nearest
-from ..generation import Guide
-=======
 from ..errors import SettingError, amiss, nearest
->>>>>>> open
+from ..generation import Guide
 from ..grid import Schedule
 from ..layouts import Layout
 from ..lookahead import Lookahead
@@ -28,29 +24,13 @@ from ..training.objectives import Objective
 CONFIDENCE = ("threshold", (1.0, 0.95, 0.9, 0.8, 0.6, 0.4))
 """The dial of systems that fix what they are sure of."""
 
-<<<<<<< HEAD
-Rule = Literal[
-    "static",
-    "least-uncertain",
-    "largest-margin",
-    "dynamic",
-    "threshold",
-    "sequential",
-    "leading",
-    "entropy-bounded",
-    "dependence-bounded",
-    "ancestral",
-]
-"""Reveal rules by the names of ``--reveal``."""
-=======
 NOTHING = (MISSING, MISSING)
 """Default and factory of a field that has neither."""
->>>>>>> open
 
 CHECKPOINT = {"mask_id", "block_size", "eos_ids"}
 """Settings that a checkpoint says by itself, in fields of its own."""
 
-__all__ = ["CHECKPOINT", "CONFIDENCE", "Claim", "Parts", "Rule", "Settings", "System", "TextSettings"]
+__all__ = ["CHECKPOINT", "CONFIDENCE", "Claim", "Parts", "Settings", "System", "TextSettings"]
 
 
 @dataclass(frozen=True)
@@ -97,11 +77,7 @@ class TextSettings(Settings):
     block_size: int = Field(4, ge=1, le=4096, description="tokens per block")
     mask_id: int = Field(0, ge=0, description="id of the mask token")
     steps: int | None = Field(None, ge=1, description="denoising steps per block (default: block_size)")
-<<<<<<< HEAD
-    reveal: Rule = Field("dynamic", description="rule that says which candidates are fixed in a step")
-=======
     reveal: str = Field("dynamic", description="rule that says which candidates are fixed in a step")
->>>>>>> open
     threshold: float = Field(0.9, ge=0, description="confidence above which a candidate is fixed")
     gamma: float = Field(
         0.35, ge=0, description="nats of joint uncertainty fixed in a step (entropy-bounded, dependence-bounded)"
@@ -115,9 +91,9 @@ class TextSettings(Settings):
 
     @field_validator("reveal")
     @classmethod
-    def _known(cls, name: str) -> str:
-        """A rule of the folder that these settings can make."""
-        if name not in cls._rules():
+    def _known(cls, name: str | None) -> str | None:
+        """A rule of the folder that these settings can make; None where a system chooses one."""
+        if name is not None and name not in cls._rules():
             *most, last = map(repr, cls._rules())
             raise PydanticCustomError("literal_error", f"Input should be {', '.join(most)} or {last}")
         return name
