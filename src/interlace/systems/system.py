@@ -92,7 +92,7 @@ class TextSettings(Settings):
     @field_validator("reveal")
     @classmethod
     def _known(cls, name: str | None) -> str | None:
-        """A rule of the folder that these settings can make; None where a system chooses by its other settings."""
+        """A rule of the folder that these settings can make; None where a system chooses one."""
         if name is not None and name not in cls._rules():
             *most, last = map(repr, cls._rules())
             raise PydanticCustomError("literal_error", f"Input should be {', '.join(most)} or {last}")
