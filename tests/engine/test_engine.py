@@ -371,3 +371,14 @@ def test_nothing_to_generate_ends_at_once() -> None:
     engine = Engine(model("sdar", block_size=4))
     (events,) = drive(engine, [Request((5, 6, 7), 0)]).values()
     assert [(event.last, event.forwards, len(event.content)) for event in events] == [(True, 0, 0)]
+
+
+def test_a_row_that_comes_later_has_no_drafts() -> None:
+    """Its first forward verifies none, neither those of the row before it in its place nor zeros."""
+    made = model("tidar", block_size=4)
+    bias = {0: 100.0}  # every draft is token 0, and right
+    requests = [Request(tuple(range(5, 5 + n)), 24, stop=(), bias=bias) for n in (3, 9, 14, 6)]
+    found = drive(Engine(made, slots=512, page=4, rows=2, chunk=4), requests)
+    alone = [drive(Engine(made, page=4), [request])[0] for request in requests]
+    assert [text(events) for events in found.values()] == [text(events) for events in alone]
+    assert all(text(events)[1][:2] == [1, 2] for events in alone)

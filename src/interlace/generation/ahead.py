@@ -39,6 +39,9 @@ class WalkAhead(Walk):
         # a draft that turned out right was fed as what it is
         self._commit(chosen, [self.alive[r].first for r in chosen])
 
+    def _nothing(self, content: Tensor, carry: Tensor) -> Tensor:
+        return content.clone()  # no drafts: what is open is masked
+
     def _turns(self, row: Row, first: int, count: int) -> list[int]:
         return [0] * count  # a draft and its verification draw the same
 

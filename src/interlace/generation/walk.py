@@ -276,10 +276,16 @@ class Walk:
             self.given[number, : len(known)] = (known != OPEN).to(self.device)
         if self.log_prob is not None and self.order is not None:
             self.log_prob[number], self.order[number] = 0.0, -1
-        if self.top is not None:  # not those of the row that was here before
+        if self.carry is not None:  # not that of the row that was here before
+            self.carry[number] = self._nothing(self.content[number : number + 1], self.carry)[0]
+        if self.top is not None:
             self.top[0][number], self.top[1][number] = 0, 0.0
         self.vacant.remove(number)
         return Row(number, len(known), length, levels, last, stop if self.text else (), who)
+
+    def _nothing(self, content: Tensor, carry: Tensor) -> Tensor:
+        """What rows of this content carry before their first step; carry: what others do."""
+        return carry.new_zeros(*content.shape[:2], *carry.shape[2:])
 
     def _label(self, label: int | None, who: int) -> int:
         if label is None:
@@ -451,7 +457,7 @@ class Walk:
         self.content[where] = after.x
         if after.carry is not None:
             if self.carry is None:
-                self.carry = after.carry.new_zeros(*self.content.shape[:2], *after.carry.shape[2:])
+                self.carry = self._nothing(self.content, after.carry)
             self.carry[where] = after.carry
 
         levels = after.level if together == 1 else self.process.level(after.x.view(-1, size)).view(-1, together)
