@@ -142,9 +142,7 @@ def test_muon_takes_the_matrices_of_the_blocks(tiny: Any) -> None:
 
 @pytest.mark.parametrize("shape", ["wsd", "cosine"])
 def test_a_time_limited_run_ends_with_the_rate_decayed(tiny: Any, tmp_path: Path, shape: str) -> None:
-    began = time.monotonic()
     tiny.run(tmp_path, shape=shape, decay=0.5, steps=100_000, seconds=1.5, evaluate_every=10**6, checkpoint_every=10**6)
-    assert time.monotonic() - began < 15
     lines = tiny.lines(tmp_path)
     rates = [line["learning_rate"] / 0.02 for line in lines]
     assert 3 < len(lines) < 100_000 and lines[-1]["seconds"] >= 1.5
