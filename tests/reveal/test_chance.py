@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import combinations, permutations
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,11 +15,8 @@ from interlace.grid import Noise
 from interlace.reveal import (
     Ancestral,
     Damped,
-    DependenceBounded,
     Dynamic,
-    EntropyBounded,
     LargestMargin,
-    Leading,
     LeastUncertain,
     NearCertain,
     Proposal,
@@ -30,11 +26,9 @@ from interlace.reveal import (
     Threshold,
 )
 
+from .conftest import OTHERS, RANKING, proposal
+
 TIMES = 20_000
-RANKING: list[Any] = [
-    Static(), Dynamic(1.0), Dynamic(0.6), Threshold(0.6), LeastUncertain(), LargestMargin(), NearCertain(0.6, 0.1),
-    Damped(Static(), (0,), 0.5),
-]  # fmt: skip
 
 
 def draw(m: int, step: int, kind: str, size: int) -> Tensor:
@@ -43,14 +37,8 @@ def draw(m: int, step: int, kind: str, size: int) -> Tensor:
     return Noise((7,)).order([0] * m, range(m), [step] * m, (size,))
 
 
-def proposal(open: Tensor, quota: int = 1, step: int = 0, of: int = 4, **scores: Tensor) -> Proposal:
-    """Scores [m, size] or [size] by name."""
-    m = len(open)
-    drawn: Any = SimpleNamespace(token=torch.zeros(int(open.sum()), dtype=torch.long))
-    for name, score in scores.items():
-        setattr(drawn, name, score.expand_as(open)[open])
-    steps = torch.full((m,), step)
-    return Proposal(open, drawn, torch.full((m,), quota), steps, of, partial(draw, m, step))
+def chances(open: Tensor, quota: int = 1, step: int = 0, of: int = 4, **scores: Tensor) -> Proposal:
+    return proposal(open, quota, step, of, partial(draw, len(open), step), **scores)
 
 
 def some(m: int = 200, size: int = 6, ties: bool = False) -> Proposal:
@@ -60,7 +48,7 @@ def some(m: int = 200, size: int = 6, ties: bool = False) -> Proposal:
     scores = {name: torch.rand(m, size, generator=generator) for name in ("confidence", "entropy", "margin")}
     if ties:
         scores = {name: (4 * score).round() / 4 for name, score in scores.items()}
-    return proposal(open, 2, **scores)
+    return chances(open, 2, **scores)
 
 
 def near(found: float, expected: float, error: float) -> bool:
@@ -88,7 +76,7 @@ def test_the_best_are_drawn_without_replacement(rule: Any, count: int, score: st
         "margin": torch.tensor([0.1, 0.3, 0.99, 0.2, 0.15]),
         "entropy": torch.tensor([0.4, 0.1, 0.0, 0.2, 0.7]),
     }
-    chosen = Tempered(rule, temperature)(proposal(open.expand(TIMES, -1), count, **scores))
+    chosen = Tempered(rule, temperature)(chances(open.expand(TIMES, -1), count, **scores))
     assert (chosen.sum(1) == count).all() and not chosen[:, ~open].any()
     ranked = -scores[score] if score == "entropy" else scores[score]
     weight = {place: (ranked[place].double() / temperature).exp().item() for place in (0, 1, 3, 4)}
@@ -113,7 +101,7 @@ def test_without_a_temperature_it_is_the_rule(rule: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", [Sequential(), EntropyBounded(0.5), DependenceBounded(0.5), Leading(0.5), Ancestral()], ids=repr
+    "rule", [*OTHERS, Ancestral()], ids=repr
 )
 def test_a_rule_that_takes_no_best_stays_what_it_is(rule: Any) -> None:
     assert torch.equal(Tempered(rule, 5.0)(some()), rule(some()))
@@ -122,8 +110,8 @@ def test_a_rule_that_takes_no_best_stays_what_it_is(rule: Any) -> None:
 def test_a_threshold_is_compared_with_the_confidence() -> None:
     open, confidence = torch.ones(100, 4, dtype=torch.bool), torch.tensor([0.95, 0.1, 0.92, 0.2])
     sure = [True, False, True, False]
-    assert Tempered(Dynamic(0.9), 50.0)(proposal(open, confidence=confidence)).tolist() == [sure] * 100
-    chosen = Tempered(Threshold(0.9), 50.0)(proposal(open, confidence=confidence))
+    assert Tempered(Dynamic(0.9), 50.0)(chances(open, confidence=confidence)).tolist() == [sure] * 100
+    chosen = Tempered(Threshold(0.9), 50.0)(chances(open, confidence=confidence))
     assert chosen[:, [0, 2]].all() and 0 < chosen[:, [1, 3]].sum() < 100
 
 
@@ -140,7 +128,7 @@ def test_masks_are_lifted_as_often_as_the_process_says(of: int, eps: float) -> N
     open = torch.ones(m, size, dtype=torch.bool)
     time = [1 - (1 - eps) * step / of for step in range(of)] + [0.0]  # the last step ends at 0
     for step in range(of):
-        fixed = Ancestral(eps)(proposal(open, 0, step, of))
+        fixed = Ancestral(eps)(chances(open, 0, step, of))
         assert not (fixed & ~open).any()
         share = time[step] - time[step + 1]
         error = (share * (1 - share) / (m * size)) ** 0.5
@@ -157,7 +145,7 @@ def test_numbers_are_drawn_for_those_who_ask() -> None:
 
     unit = some()
     quiet = Proposal(unit.open, unit.drawn, unit.quota, unit.step, unit.of, refuse)
-    for rule in (*RANKING, Sequential(), EntropyBounded(0.5), DependenceBounded(0.5), Leading(0.5)):
+    for rule in (*RANKING, *OTHERS):
         assert torch.equal(rule(quiet), rule(unit))
     assert torch.equal(Tempered(Sequential(), 1.0)(quiet), Sequential()(unit))
     for rule in (Ancestral(), Tempered(Static(), 1.0)):
@@ -167,7 +155,7 @@ def test_numbers_are_drawn_for_those_who_ask() -> None:
 
 def test_a_number_of_zero_is_one_like_others() -> None:
     open = torch.tensor([[False, True, True]])
-    unit = proposal(open, 2, confidence=torch.tensor([0.5, 0.6, 0.7]))
+    unit = chances(open, 2, confidence=torch.tensor([0.5, 0.6, 0.7]))
     zero = Proposal(open, unit.drawn, unit.quota, unit.step, 4, lambda kind, size: torch.zeros(1, size))
     for rule in (Tempered(Static(), 1.0), Tempered(Static(), 0.0), Ancestral()):
         assert torch.equal(rule(zero), open)

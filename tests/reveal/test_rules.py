@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,31 +27,15 @@ from interlace.reveal import (
     top,
 )
 
-RULES: list[Any] = [
-    Static(),
-    Sequential(),
-    Dynamic(0.6),
-    Threshold(0.6),
-    EntropyBounded(0.35),
-    Leading(0.6),
-    NearCertain(0.6, 0.1),
-    Damped(Static(), (0,), 0.5),
-    LeastUncertain(),
-    LargestMargin(),
-    DependenceBounded(0.35),
-]
+from .conftest import OTHERS, RANKING, proposal
 
-
-def proposal(open: Tensor, confidence: Tensor, entropy: Tensor, quota: Tensor) -> Proposal:
-    drawn: Any = SimpleNamespace(token=open[open].long(), confidence=confidence[open], entropy=entropy[open])
-    drawn.margin = entropy[open]  # any number will do
-    return Proposal(open, drawn, quota, 0 * quota, of=4)
+RULES = [*RANKING, *OTHERS]
 
 
 def fixed(rule: Any, open: str, score: list[float], quota: int = 1) -> str:
     """The rule on one unit: ``open`` such as "x.x" (x = open); ``score`` is confidence, entropy and margin."""
     mask, numbers = torch.tensor([[c == "x" for c in open]]), torch.tensor([score])
-    chosen = rule(proposal(mask, numbers, numbers, torch.tensor([quota])))
+    chosen = rule(proposal(mask, quota, confidence=numbers, entropy=numbers, margin=numbers))
     assert chosen.dtype == torch.bool and chosen.shape == mask.shape
     return "".join("x" if c else "." for c in chosen[0].tolist())
 
@@ -177,7 +160,7 @@ def units(draw: st.DrawFn) -> Proposal:
     share = st.integers(0, 16).map(lambda n: n / 16)  # exact sums, and many ties
     quota = draw(st.lists(st.integers(1, size + 1), min_size=m, max_size=m))
     open, confidence, entropy = (torch.tensor(table(values)) for values in (st.booleans(), share, share))
-    return proposal(open, confidence, entropy, torch.tensor(quota))
+    return proposal(open, torch.tensor(quota), confidence=confidence, entropy=entropy, margin=entropy)
 
 
 @settings(deadline=None, max_examples=50)
@@ -192,8 +175,11 @@ def test_a_rule_fixes_open_tokens_only_and_at_least_one(unit: Proposal, rule: An
 @settings(deadline=None, max_examples=50)
 @given(units(), st.sampled_from(RULES))
 def test_units_do_not_influence_each_other(unit: Proposal, rule: Any) -> None:
-    parts = unit.open, unit.confidence, unit.entropy, unit.quota
-    alone = [rule(proposal(*(part[i : i + 1] for part in parts))) for i in range(len(unit.open))]
+    whole = {"open": unit.open, "quota": unit.quota, "confidence": unit.confidence, "entropy": unit.entropy}
+    alone = []
+    for i in range(len(unit.open)):
+        part = {name: value[i : i + 1] for name, value in whole.items()}
+        alone.append(rule(proposal(**part, margin=part["entropy"])))
     assert torch.equal(rule(unit), torch.cat(alone))
 
 

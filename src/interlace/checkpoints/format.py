@@ -8,9 +8,7 @@ it translates config.json, and lists for every published tensor the piece of our
 from __future__ import annotations
 
 import functools
-import importlib
 import json
-import pkgutil
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -22,6 +20,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..attention.positions import Rope
+from ..discovery import modules
 from ..errors import CheckpointError, InterlaceError, SettingError
 from ..nn.config import TransformerConfig
 from ..nn.transformer import Transformer
@@ -141,8 +140,8 @@ def families() -> dict[str, Family]:
     """Every format by name, found in this package."""
     found: dict[str, Family] = {}
     package = __name__.rpartition(".")[0]
-    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        family = getattr(importlib.import_module(f"{package}.{module.name}"), "FAMILY", None)
+    for module in modules(package):
+        family = getattr(module, "FAMILY", None)
         if family is not None:
             found[family.name] = family
     return dict(sorted(found.items()))

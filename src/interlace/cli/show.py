@@ -130,7 +130,10 @@ def _system(system: System, what: str, units: int, block_size: int, clean: int, 
     lines = [f"{system.title}{f' ({system.paper})' if system.paper else ''}", system.summary, ""]
     if system.claim:
         lines += [f"claim          {system.claim.paper}", f"reproduced if  {system.claim.reproduced_if}", ""]
-    lines += [f"{name:<10} {words}" for name, words in _words(parts).items()]
+    lines += [f"{name:<11} {words}" for name, words in _words(parts).items()]
+    lines += ["", "settings (--set NAME=VALUE):"]
+    for name, told in type(settings).model_fields.items():
+        lines.append(f"  {name:<18} {getattr(settings, name)!s:<10} {told.description or ''}".rstrip())
     drawn = "" if size == parts.layout.size else f", drawn with {size} of {parts.layout.size} tokens a unit"
     lines += ["", f"the mask in training{drawn}:", mask.text, "", "the path in sampling:", path.text]
 
@@ -159,7 +162,11 @@ def _system(system: System, what: str, units: int, block_size: int, clean: int, 
 
 def _words(parts: Parts) -> dict[str, str]:
     """Every part by its name; of the objective, what it does not share with the sampling parts."""
-    found = {name: repr(getattr(parts, name)) for name in ("layout", "pattern", "process", "schedule")}
+    found = {
+        f.name: repr(one)
+        for f in fields(parts)
+        if f.name not in ("memory", "objective") and (one := getattr(parts, f.name)) is not None
+    }
     known = (parts.layout, parts.process)
     own = [f for f in fields(parts.objective) if getattr(parts.objective, f.name) not in known]  # type: ignore[arg-type]
     settings = ", ".join(f"{f.name}={getattr(parts.objective, f.name)!r}" for f in own)

@@ -47,7 +47,7 @@ class Automaton:
     def __getstate__(self) -> dict[str, Any]:
         """What makes it, and how it ends; not what is worked out on the way."""
         kept = {name: getattr(self, name) for name in ("symbols", "source", "symbol", "target", "final", "name")}
-        return kept | {"_ends": [], "_ended": self._ended, "_on": {}}
+        return kept | {"_ends": [], "_ended": dict(self._ended), "_on": {}}
 
     @property
     def states(self) -> int:

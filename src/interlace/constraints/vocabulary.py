@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ class Vocabulary:
     words: tuple[bytes, ...]
 
 
+_lock = threading.Lock()
 _known: WeakKeyDictionary[Any, dict[Any, Vocabulary]] = WeakKeyDictionary()
 
 
@@ -30,25 +32,30 @@ def vocabulary(tokenizer: Any, size: int, without: Collection[int] = ()) -> Voca
     Known are byte-level vocabularies, those with bytes to fall back on (``<0x0A>``, a space written as U+2581), and
     those of plain characters. Raises ``SettingError`` for any other.
     """
-    kept = _known.setdefault(tokenizer, {})
     key = (size, frozenset(without), tokenizer.get_vocab_size())
-    if key not in kept:
-        decoder = tokenizer.decoder
-        steps = _flat(json.loads(decoder.__getstate__())) if decoder is not None else []
-        kinds = {str(step["type"]) for step in steps}
-        if not kinds or not kinds <= {"ByteLevel", "ByteFallback", "Fuse", "Replace", "Strip", "Metaspace"}:
-            raise SettingError(
-                f"a constraint needs to know what bytes a token spells, which a tokenizer that decodes by "
-                f"{', '.join(sorted(kinds)) or 'nothing'} does not say; use a model with a byte-level tokenizer"
-            )
-        silent = {*tokenizer.get_added_tokens_decoder(), *without}
-        words = [b""] * size
-        alphabet = _byte_level() if "ByteLevel" in kinds else {}
-        for text, token in tokenizer.get_vocab().items():
-            if token < size and token not in silent:
-                words[token] = _spelt(text, steps, alphabet)
-        kept[key] = Vocabulary(tuple(words))
-    return kept[key]
+    with _lock:  # one for all: what is worked out over a vocabulary is found by it
+        kept = _known.setdefault(tokenizer, {})
+        if key not in kept:
+            kept[key] = _made(tokenizer, size, without)
+        return kept[key]
+
+
+def _made(tokenizer: Any, size: int, without: Collection[int]) -> Vocabulary:
+    decoder = tokenizer.decoder
+    steps = _flat(json.loads(decoder.__getstate__())) if decoder is not None else []
+    kinds = {str(step["type"]) for step in steps}
+    if not kinds or not kinds <= {"ByteLevel", "ByteFallback", "Fuse", "Replace", "Strip", "Metaspace"}:
+        raise SettingError(
+            f"a constraint needs to know what bytes a token spells, which a tokenizer that decodes by "
+            f"{', '.join(sorted(kinds)) or 'nothing'} does not say; use a model with a byte-level tokenizer"
+        )
+    silent = {*tokenizer.get_added_tokens_decoder(), *without}
+    words = [b""] * size
+    alphabet = _byte_level() if "ByteLevel" in kinds else {}
+    for text, token in tokenizer.get_vocab().items():
+        if token < size and token not in silent:
+            words[token] = _spelt(text, steps, alphabet)
+    return Vocabulary(tuple(words))
 
 
 def _spelt(text: str, steps: list[dict[str, Any]], alphabet: dict[str, int]) -> bytes:

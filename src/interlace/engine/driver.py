@@ -123,7 +123,8 @@ class Driver:
     def _allow(self, name: Hashable, allowed: int) -> Found:
         one = self._ones.get(name)
         if one is not None:
-            one.allowed = allowed
+            if one.allowed is not None:
+                one.allowed = max(one.allowed, allowed)  # an earlier one may come later
             if not one.full:
                 self.engine.resume(one.number)
         return []

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -71,6 +71,16 @@ class Stats:
     row_moves: int = 0
     units: int = 0
     preemptions: int = 0
+
+
+    @classmethod
+    def total(cls, every: Sequence[Stats]) -> Stats:
+        """Of several engines together."""
+        return cls(**{one.name: sum(getattr(stats, one.name) for stats in every) for one in fields(cls)})
+
+    def ended(self) -> Stats:
+        """Of an engine that is no more: what it did, and nothing of what it had."""
+        return replace(self, running=0, waiting=0, paused=0, slots=0, slots_used=0)
 
 
 @dataclass(eq=False)
@@ -171,7 +181,7 @@ class Engine:
 
     @property
     def _running(self) -> int:
-        return sum(len(lane.jobs) for lane in self._lanes.values())
+        return sum(len(lane.jobs) for lane in list(self._lanes.values()))  # other threads ask too
 
     def prepare(self, request: Request) -> Prepared:
         """Everything about a request that can be seen at once; safe to call in another thread than ``step``.
@@ -299,7 +309,7 @@ class Engine:
             job.published = len(pages)
             if job.waited is None:
                 job.waited, job.cached = time.perf_counter() - job.since, len(pages) * self.pool.size
-            self._counts["cached_tokens"] += len(pages) * self.pool.size if job.new == 0 else 0
+                self._counts["cached_tokens"] += job.cached
         return found
 
     def _leave(self, job: _Job) -> None:

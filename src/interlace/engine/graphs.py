@@ -172,7 +172,9 @@ def _shape(pages: Pages) -> Shape | None:
 
 
 def on_cuda(device: torch.device) -> Recorder:
-    """Records CUDA graphs; all tensors of the bodies must lie on this device, and stay."""
+    """Records CUDA graphs, in one pool of memory: results are copied out before another is played. All tensors of the
+    bodies must lie on this device, and stay."""
+    pool = torch.cuda.graph_pool_handle()
 
     def record(body: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         with torch.cuda.device(device):
@@ -183,7 +185,7 @@ def on_cuda(device: torch.device) -> Recorder:
                     body()
             torch.cuda.current_stream().wait_stream(apart)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
                 hidden = body()
         return graph.replay, hidden
 

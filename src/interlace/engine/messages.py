@@ -57,7 +57,7 @@ class Add:
     def asked(self, model: Model) -> Request:
         """The request, as it was; what was worked out of its constraint need not be again."""
         constraint = self.request.constraint
-        if constraint is not None and self.automaton is not None and not constraint.known(model.words):
+        if constraint is not None and self.automaton is not None:
             constraint.keep(model.words, self.automaton)
         return self.request if self.places is None else replace(self.request, places=torch.tensor(self.places))
 

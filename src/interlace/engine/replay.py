@@ -30,20 +30,25 @@ class Replay:
     def __init__(self) -> None:
         self.deaths = 0
         self._told: list[bytes] = []  # a digest of every event
-        self._place = 0
+        self.place = 0
+        """Events that it has been given since it began, those that were given before included."""
+
+    def begin(self) -> None:
+        """It begins again."""
+        self.place = 0
 
     def died(self) -> None:
         """Whoever had the request is gone; the next begins again."""
         self.deaths += 1
-        self._place = 0
+        self.begin()
 
     def new(self, event: Event) -> bool:
         """Whether it is the first time that this event is given.
 
         Raises ``EngineError`` when it is another than was given in its place before.
         """
-        place, mark = self._place, _mark(event)
-        self._place += 1
+        place, mark = self.place, _mark(event)
+        self.place += 1
         if place == len(self._told):
             self._told.append(mark)
             self.deaths = 0

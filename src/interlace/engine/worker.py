@@ -12,14 +12,14 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 import torch
 
+from ..constraints import Kept
 from ..errors import BusyError, EngineError, SettingError
 from .child import main
 from .engine import Engine, Stats
@@ -31,7 +31,6 @@ from .service import Stream, deliver, drained
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-    from ..constraints import Automaton
     from ..generation import Event
     from ..model import Model
     from .request import Request
@@ -41,7 +40,6 @@ __all__ = ["Workers"]
 log = logging.getLogger(__name__)
 SUSPECT = 2
 """Deaths, without a unit between them, after which a request shares a process with no other of which that is true."""
-GAUGES = ("running", "waiting", "paused", "slots", "slots_used")
 PATIENCE = 30.0
 """Seconds between two attempts to start a process, at most."""
 
@@ -57,8 +55,13 @@ class _Job:
     worker: _Worker | None = None
 
     @property
+    def paused(self) -> bool:
+        """It has given all that it may, and runs nothing until it is read."""
+        return self.stream.allowed is not None and self.replay.place >= self.stream.allowed
+
+    @property
     def suspect(self) -> bool:
-        return self.replay.deaths >= SUSPECT
+        return self.replay.deaths >= SUSPECT and not self.paused
 
 
 class Workers:
@@ -163,9 +166,8 @@ class Workers:
     def stats(self) -> Stats:
         """All of them together. What is done again, because a process has ended, counts again."""
         with self._lock:
-            found = _sum([self._past, *(one.stats for one in self._workers)])
-            held = {**vars(found), "waiting": found.waiting + len(self._pending)}
-        return Stats(**held)
+            found = Stats.total([self._past, *(one.stats for one in self._workers)])
+            return replace(found, waiting=found.waiting + len(self._pending))
 
     @property
     def capacity(self) -> int:
@@ -218,11 +220,11 @@ class Workers:
                 del self._pending[job.number]
                 job.worker = worker
                 worker.jobs[job.number] = job
-                automaton = job.asked.automaton
-                known = automaton is not None and automaton in worker.given
+                automaton, constraint = job.asked.automaton, job.asked.request.constraint
+                known = automaton is not None and constraint in worker.given
                 worker.outbox.put(Add.of(job.number, job.asked, job.stream.allowed, known))
                 if automaton is not None:
-                    worker.given.add(automaton)
+                    worker.given.put(constraint, automaton.bytes)
 
     def _place_all(self) -> None:
         """Those that killed most come first, or others would keep them waiting for a process of their own."""
@@ -286,6 +288,8 @@ class Workers:
             suspect = job.suspect
             try:
                 if not job.replay.new(one):
+                    if suspect and not job.suspect:
+                        self._place_all()
                     return None
             except EngineError as problem:
                 assert job.worker is not None
@@ -303,13 +307,13 @@ class Workers:
         with self._lock:
             if self._running or began:
                 log.error("%s; of its requests, %d are done again", problem, len(worker.jobs))
-            self._past = _sum([self._past, Stats(**{**vars(worker.stats), **dict.fromkeys(GAUGES, 0)})])
+            self._past = Stats.total([self._past, worker.stats.ended()])
             worker.ready, worker.stats, worker.problem = False, Stats(), None if began else problem
             jobs, worker.jobs = list(worker.jobs.values()), {}
             guilty = []
             for job in jobs:
-                again = job.suspect
-                job.replay.died()
+                again, idle = job.suspect, job.paused
+                job.replay.begin() if idle else job.replay.died()
                 job.worker = None
                 self._pending[job.number] = job
                 if again or (len(jobs) == 1 and job.suspect):
@@ -331,8 +335,8 @@ class _Worker:
         self.ready, self.stats = False, Stats()
         self.problem: Exception | None = None
         self.jobs: dict[int, _Job] = {}
-        self.given: WeakSet[Automaton] = WeakSet()
-        """Automata that the process has been given."""
+        self.given: Kept[int] = Kept(_same)
+        """Constraints whose automata the process has: it keeps what it is given as this does."""
         self.process: BaseProcess | None = None
         self.outbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self.run, name=f"engine {number}", daemon=True)
@@ -370,7 +374,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         pipe, theirs = context.Pipe()
         outbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self.outbox, self.given = outbox, WeakSet()
+        self.outbox, self.given = outbox, Kept(_same)
         name = f"engine {self.number}"
         process = context.Process(target=main, args=(theirs, *self.arguments), name=name, daemon=True)
         try:
@@ -382,7 +386,7 @@ class _Worker:
             return EngineError(cause), False
         theirs.close()  # so that its end is seen
         self.process = process
-        writer = threading.Thread(target=_write, args=(pipe, outbox), name=f"to {name}", daemon=True)
+        writer = threading.Thread(target=_write, args=(pipe, outbox, process), name=f"to {name}", daemon=True)
         writer.start()
         if self.workers._closed:
             outbox.put(Close())
@@ -428,15 +432,22 @@ class _Worker:
                 return error(message), began
 
 
-def _write(pipe: Connection, outbox: queue.SimpleQueue[Message | None]) -> None:
+def _write(pipe: Connection, outbox: queue.SimpleQueue[Message | None], process: BaseProcess) -> None:
     """Send what is in the outbox, up to None, or until nobody hears it."""
     with suppress(OSError):
         while (message := outbox.get()) is not None:
-            send(pipe, message)
+            try:
+                send(pipe, message)
+            except OSError:
+                raise
+            except Exception:  # nobody may wait forever for what was lost here
+                log.exception("a request could not be sent")
+                process.kill()
+                return
 
 
-def _sum(all_: list[Stats]) -> Stats:
-    return Stats(**{one.name: sum(getattr(stats, one.name) for stats in all_) for one in fields(Stats)})
+def _same(size: int) -> int:
+    return size
 
 
 def _signal(number: int) -> str:

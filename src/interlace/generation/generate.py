@@ -55,7 +55,7 @@ def generate(
     of continuous units, are those up to rounding: the order in which a matrix product sums depends on the shape of the
     batch. In float32 the last bits differ, in bfloat16 the second digit may, and where two candidates, or a confidence
     and its threshold, are nearer than that, a token may. ``interlace.engine`` is equal to the bit, on a processor and
-    without experts or 8-bit weights.
+    without experts.
 
     Args:
         prompts: one per row: token ids (``OPEN`` = -1 marks tokens to infill), or features [n, d] of known units.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import pickle
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Compiler", "Wanted"]
 
+log = logging.getLogger("interlace.serve")
 AGAIN = 300.0
 """Seconds until what took too long is tried again: the machine may have been busy."""
 LARGE = (RecursionError, OverflowError, MemoryError)
@@ -66,7 +68,11 @@ class Compiler:
 
     async def make(self, wanted: Wanted, model: Model) -> Constraint:
         """``Refused`` for what cannot be made, or not in time. A cancelled caller ends the work."""
-        words, stop = model.words, tuple(model.checkpoint.stop_token_ids)
+        try:
+            words = await asyncio.to_thread(lambda: model.words)
+        except InterlaceError as error:
+            raise refusal(error, wanted.field) from None
+        stop = tuple(model.checkpoint.stop_token_ids)
         job = pickle.dumps(wanted.make, pickle.HIGHEST_PROTOCOL)
         key = blake2b(job).digest(), words, stop
         if self._late.get(key, 0.0) > time.monotonic():
@@ -124,8 +130,9 @@ class Compiler:
             self._child = _in_thread(_Child)
         try:
             return await asyncio.shield(self._child)
-        except (EOFError, OSError):
+        except Exception:
             self._child = None
+            log.exception("the process that prepares constraints could not begin")
             raise Refused("no constraint can be prepared; ask again", status=503) from None
 
     def _kill(self) -> None:

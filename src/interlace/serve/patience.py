@@ -59,7 +59,7 @@ class Spoken(WebSocketsSansIOProtocol):
     """WebSockets; a message that is not UTF-8 ends its connection (1007), and is no failure of the server."""
 
     def send_receive_event_to_app(self) -> None:
-        if self.curr_msg_data_type == "text":
+        if not self.close_sent and self.curr_msg_data_type == "text":
             try:
                 b"".join(self.frames).decode()
             except UnicodeDecodeError:

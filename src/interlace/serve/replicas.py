@@ -18,7 +18,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,7 +44,6 @@ EVERY = 0.5
 """Seconds between two looks at which replicas are there."""
 TOGETHER = 0.01
 """Seconds in which what several requests are allowed is gathered."""
-GAUGES = ("running", "waiting", "paused", "slots", "slots_used")
 Said = tuple[str, tuple[Any, ...] | Refused, Stats]
 
 
@@ -97,7 +96,7 @@ class Replica:
         finally:
             if stream is not None:
                 stream.cancel()
-                if self.streams[asked.number] is stream:
+                if self.streams.get(asked.number) is stream:
                     del self.streams[asked.number]
 
 
@@ -134,6 +133,7 @@ class Replicas:
         self.name = f"interlace-{secrets.token_hex(4)}"
         self._live: dict[Stream, Future[None] | None] = {}
         self._allowed: dict[int, int] = {}  # what replicas have not been told yet
+        self._telling: asyncio.Task[None] | None = None
         self._numbers: dict[Stream, int] = {}
         self._next = 0
         self.again = 0
@@ -185,9 +185,9 @@ class Replicas:
         """Let a request give so many events, counted from its first. Called in the loop where it is read."""
         number = self._numbers.get(stream)
         if number is not None:  # else it is told when it begins
-            if not self._allowed:
-                stream._loop.create_task(self._tell())
             self._allowed[number] = allowed
+            if self._telling is None or self._telling.done():
+                self._telling = stream._loop.create_task(self._tell())
 
     async def _tell(self) -> None:
         """Tell all replicas what has come together in a moment: which of them has a request, they know."""
@@ -195,7 +195,12 @@ class Replicas:
             await asyncio.sleep(TOGETHER)
             told, self._allowed = self._allowed, {}
             try:
-                await self._handle.broadcast("allow", told).results_async(return_exceptions=True)
+                said = await self._handle.broadcast("allow", told).results_async(
+                    timeout_s=10 * EVERY, return_exceptions=True
+                )
+                lost = next((one for one in said if isinstance(one, Exception)), None)
+                if lost is not None:
+                    raise lost
             except Exception as problem:
                 log.warning("replicas could not be told which requests go on (%s)", type(problem).__name__)
                 self._allowed = told | self._allowed
@@ -213,9 +218,7 @@ class Replicas:
 
     def stats(self) -> Stats:
         """All replicas together, each as it last said. What is done again, because a replica was lost, counts again."""
-        every = list(self._stats.values())
-        found = {one.name: sum(getattr(stats, one.name) for stats in every) for one in fields(Stats)}
-        return Stats(**{**found, "slots": self.up * self.slots})
+        return replace(Stats.total(list(self._stats.values())), slots=self.up * self.slots)
 
     @property
     def capacity(self) -> int:
@@ -282,9 +285,9 @@ class Replicas:
         """Why it failed."""
         replay = Replay()
         while True:
-            name, allowed = "", stream.allowed
-            response = self._handle.generate.remote(Add.of(number, asked, allowed))
+            name, allowed, response = "", stream.allowed, None
             try:
+                response = self._handle.generate.remote(Add.of(number, asked, allowed))
                 async for name, said, stats in response:
                     self._stats[name] = stats
                     if stream.allowed is not None and stream.allowed != allowed:
@@ -299,14 +302,16 @@ class Replicas:
                         return None
                 raise RuntimeError("the answer has no end")
             except asyncio.CancelledError:
-                response.cancel()
+                if response is not None:
+                    response.cancel()
                 raise
             except InterlaceError as found:
-                response.cancel()
+                if response is not None:
+                    response.cancel()
                 return found
             except Exception as lost:  # the replica is gone, or failed
                 if name in self._stats:
-                    self._stats[name] = Stats(**{**vars(self._stats[name]), **dict.fromkeys(GAUGES, 0)})
+                    self._stats[name] = self._stats[name].ended()
                 replay.died()
                 self.again += 1
                 log.error("a replica was lost (%s); its request is done again", type(lost).__name__)
@@ -324,7 +329,9 @@ class Replicas:
                 deployments = serve.status().applications[self.name].deployments
                 self.up = sum(one.replica_states.get("RUNNING", 0) for one in deployments.values())
                 said = self._handle.broadcast("stats").results(timeout_s=10 * EVERY, return_exceptions=True)
-                self._stats |= dict(one for one in said if isinstance(one, tuple))
+                here: dict[str, Stats] = dict(one for one in said if isinstance(one, tuple))
+                gone = {name: stats.ended() for name, stats in self._stats.items() if name not in here}
+                self._stats = gone | here
 
 
 def _started() -> None:

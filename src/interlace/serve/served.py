@@ -101,6 +101,7 @@ class Served:
                 "chat_template": self.template,
                 "infills": self.infills(self.model),
                 "denoises": self.model.parts.process.feeds_draft,
+                "dial": None if self.model.system.dial is None else self.model.system.dial[0],
                 "settings": {
                     name: _field(schema[name]) | {"default": value}
                     for name, value in settings.items()

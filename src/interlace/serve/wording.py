@@ -26,11 +26,14 @@ LEAST = -9999.0
 def used(prompt_tokens: int, asks: Sequence[Ask]) -> dict[str, Any]:
     """What an answer has cost."""
     new = sum(len(ask.writing.tokens) for ask in asks)
+    cached: dict[int, int] = {}
+    for ask in asks:  # a prompt is counted once, for however many answers
+        cached.setdefault(id(ask.prompt), ask.cached)
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": new,
         "total_tokens": prompt_tokens + new,
-        "prompt_tokens_details": {"cached_tokens": sum(ask.cached for ask in asks)},
+        "prompt_tokens_details": {"cached_tokens": min(prompt_tokens, sum(cached.values()))},
         "forwards": sum(ask.writing.forwards for ask in asks),
     }
 

@@ -10,12 +10,15 @@ from ..reveal import Damped, Doubled, Evenly, Reveal
 from ..schedules import Successive
 from . import llada
 from .llada import LLaDASettings
-from .system import Claim, Parts, System
+from .system import Claim, Parts, System, rules_named
 
 
 class EOSERSettings(LLaDASettings):
     """The answer is ``block_size`` tokens long; ``steps`` are those of all of it, its ``blocks`` together."""
 
+    reveal: str | None = Field(
+        "dynamic", description="rule that says which candidates are fixed in a step", json_schema_extra=rules_named
+    )
     blocks: int = Field(1, ge=1, description="blocks of the answer, filled from left to right; 1: full diffusion")
     ass: bool = Field(True, description="ascending step size: 1, 2, 4, ... tokens a step, log2(block_size) steps")
     eoser: bool = Field(True, description="reject end-of-sequence tokens early: their confidence is damped")
@@ -56,7 +59,7 @@ SYSTEM = System(
     paper="arXiv:2509.23924",
     summary="LLaDA with end tokens damped early and steps that double; reinforced on its recorded denoising steps",
     family="text",
-    settings=EOSERSettings(block_size=32, threshold=1.0, reveal="dynamic"),
+    settings=EOSERSettings(block_size=32, threshold=1.0),
     parts=parts,
     claim=Claim(
         paper="full diffusion decoding without the end-of-sequence trap is competitive in fewer steps; reinforcement "

@@ -11,7 +11,7 @@ from ..processes import AbsorbingMask
 from ..reveal import Reveal
 from ..schedules import BehindPrompt
 from ..training.objectives import OneCopyLoss
-from .system import CONFIDENCE, Parts, System, TextSettings
+from .system import CONFIDENCE, Parts, System, TextSettings, rules_named
 
 EVEN = Even()
 
@@ -20,7 +20,9 @@ class LLaDASettings(TextSettings):
     """``block_size`` tokens of the answer are denoised together, counted from the end of the prompt."""
 
     reveal: str | None = Field(  # type: ignore[assignment]
-        None, description="rule that says which candidates are fixed in a step (default: threshold below 1, or static)"
+        None,
+        description="rule that says which candidates are fixed in a step (default: threshold below 1, or static)",
+        json_schema_extra=rules_named,
     )
     cache: str = Field(
         "none",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
 from pydantic_core import PydanticCustomError
 
 from ..arrangements import Arrangement
@@ -30,7 +31,7 @@ NOTHING = (MISSING, MISSING)
 CHECKPOINT = {"mask_id", "block_size", "eos_ids"}
 """Settings that a checkpoint says by itself, in fields of its own."""
 
-__all__ = ["CHECKPOINT", "CONFIDENCE", "Claim", "Parts", "Settings", "System", "TextSettings"]
+__all__ = ["CHECKPOINT", "CONFIDENCE", "Claim", "Parts", "Settings", "System", "TextSettings", "rules_named"]
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,20 @@ class Settings(BaseModel):
             raise SettingError(amiss(place, first)) from None
 
 
+def rules_named(schema: dict[str, Any]) -> None:
+    """The rules that a text model's settings can make, for forms."""
+    schema["enum"] = list(TextSettings._rules())
+
+
 class TextSettings(Settings):
     """Settings of a text model's decoding. ``mask_id`` and ``block_size`` come from the checkpoint."""
 
     block_size: int = Field(4, ge=1, le=4096, description="tokens per block")
     mask_id: int = Field(0, ge=0, description="id of the mask token")
     steps: int | None = Field(None, ge=1, description="denoising steps per block (default: block_size)")
-    reveal: str = Field("dynamic", description="rule that says which candidates are fixed in a step")
+    reveal: str = Field(
+        "dynamic", description="rule that says which candidates are fixed in a step", json_schema_extra=rules_named
+    )
     threshold: float = Field(0.9, ge=0, description="confidence above which a candidate is fixed")
     gamma: float = Field(
         0.35, ge=0, description="nats of joint uncertainty fixed in a step (entropy-bounded, dependence-bounded)"
@@ -88,6 +96,10 @@ class TextSettings(Settings):
     temperature: float = Field(0.0, ge=0, description="0 is greedy")
     top_k: int = Field(0, ge=0, description="keep the likeliest tokens only; 0 is off")
     top_p: float = Field(1.0, gt=0, le=1, description="keep the smallest set of this probability; 1 is off")
+
+    @field_serializer("order_temperature")
+    def _finite(self, value: float) -> float | str:
+        return value if math.isfinite(value) else "inf"  # JSON knows no infinity
 
     @field_validator("reveal")
     @classmethod

@@ -13,7 +13,8 @@ const make = (name, properties = {}, ...children) => {
 // A field of a form for one setting, as JSON schema tells of it.
 function control({ type, default: usual, enum: choices, minimum: low, maximum: high }) {
   if (choices?.length) {
-    return make("select", {}, ...choices.map(choice => make("option", { value: String(choice), textContent: String(choice) })));
+    const all = usual == null ? ["", ...choices] : choices;
+    return make("select", {}, ...all.map(choice => make("option", { value: String(choice), textContent: String(choice) || "automatic" })));
   }
   if (type === "boolean") return make("input", { type: "checkbox" });
   if (type !== "integer" && type !== "number") return make("input", { type: "text", placeholder: usual ?? "" });
@@ -67,7 +68,7 @@ export class Settings {
     for (const input of this.panel.querySelectorAll("[name]")) {
       const value = this.given[input.name], usual = this.specs[input.name]?.default;
       if (input.type === "checkbox") input.checked = Boolean(value ?? usual);
-      else if (input.tagName === "SELECT") input.value = String(value ?? usual);
+      else if (input.tagName === "SELECT") input.value = String(value ?? usual ?? "");
       else input.value = value ?? "";
     }
     this.changed();
@@ -89,7 +90,8 @@ export class Settings {
   threshold(model) {
     const own = { ...Object.fromEntries(Object.entries(specs(model)).map(([name, { default: usual }]) => [name, usual])), ...this.of(model) };
     const same = (own.system ?? model.interlace?.system) === model.interlace?.system; // another one may know no threshold
-    return same && SURE.has(own.reveal) ? own.threshold ?? null : null;
+    const rule = own.reveal ?? (own.threshold < 1 ? "threshold" : "static");
+    return same && model.interlace?.dial === "threshold" && SURE.has(rule) ? own.threshold ?? null : null;
   }
 
   // What a request to one model is given.
