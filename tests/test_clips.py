@@ -104,7 +104,7 @@ def test_settings_can_be_changed_when_a_model_is_opened(tmp_path: Path) -> None:
     assert interlace.load(tmp_path, steps=2, solver="ddim").settings.steps == 2  # type: ignore[attr-defined]
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"settings": {"frames": "many"}}))
-    with pytest.raises(CheckpointError, match=r"config\.json: frames: .*correct the file"):
+    with pytest.raises(CheckpointError, match=r"config\.json: frames is 'many'; .*correct the file"):
         interlace.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config | {"system": "unheard-of"}))
     with pytest.raises(CheckpointError, match="unknown system 'unheard-of'"):

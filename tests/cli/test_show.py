@@ -56,6 +56,8 @@ def test_every_system_shows_its_parts_mask_and_path(name: str, call: Any, tmp_pa
     assert shown.startswith(system.title) and "■" in shown and "\nclean" in shown
     for part in ("layout", "pattern", "process", "schedule", "memory", "objective"):
         assert f"\n{part:<10} " in shown
+    for setting in type(system.settings).model_fields:
+        assert f"\n  {setting:<18} " in shown
     found = json.loads(call("show", name, "--units", 2, "--json", "--out", tmp_path / "picture.svg").stdout)
     assert found["name"] == name and found["path"]["units"] == 2
     assert (tmp_path / "picture.svg").read_text().startswith("<svg")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from interlace.engine import Engine, Failure, Request, Service, Stats
+from interlace.engine.driver import Driver
 from interlace.errors import SettingError
 from interlace.generation import Event
 from interlace.model import Model
@@ -261,3 +264,20 @@ def test_the_engine_of_a_paused_stream_does_nothing() -> None:
         asyncio.run(go())
     finally:
         service.close()
+
+
+def test_an_allowance_that_comes_late_takes_nothing_back() -> None:
+    made = model("ar")
+    found: list[Any] = []
+    driver = Driver(Engine(made, page=4), lambda told, stats: found.extend(told))
+    driver.add("one", driver.engine.prepare(Request((5, 6, 7), 12, stop=())), 2)
+    driver.allow("one", 12)
+    driver.allow("one", 8)
+    thread = threading.Thread(target=driver.run)
+    thread.start()
+    until = time.monotonic() + 60
+    while not any(what.last for _, what in found) and time.monotonic() < until:
+        time.sleep(0.01)
+    driver.close()
+    thread.join()
+    assert len(found) == 12 and found[-1][1].last

@@ -246,6 +246,8 @@ def test_tokens_found_in_memory_are_told(ask: Ask) -> None:
     body = {"prompt": [7, 9, 11] * 30, "max_tokens": 2, "model": "base"}
     first, second = (ask(PATH, body).json()["usage"]["prompt_tokens_details"]["cached_tokens"] for _ in range(2))
     assert first == 0 < second < 90
+    several = ask(PATH, body | {"n": 4}).json()["usage"]
+    assert several["prompt_tokens"] == 90 >= several["prompt_tokens_details"]["cached_tokens"] > 0
 
 
 def test_alternatives(ask: Ask, stream: Ask) -> None:

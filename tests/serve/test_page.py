@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -12,7 +13,11 @@ pytest.importorskip("httpx")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from interlace.engine import Engine, Service
 from interlace.serve import page
+from interlace.serve.served import Served
+
+from ..engine.tiny import model
 
 FILES = Path(page.__file__).parent / "page"
 TYPES = {
@@ -86,3 +91,19 @@ def test_every_file_is_used_and_every_file_that_is_used_is_there() -> None:
             used.add(other)
             queue.append(other)
     assert used == {file.name for file in FILES.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["sdar", "llada", "eoser-ass-cjgrpo"])
+def test_what_a_form_is_told_of_the_rules(name: str) -> None:
+    made = model("sdar", block_size=4).under(name).with_(order_temperature=float("inf"))
+    service = Service(Engine(made, slots=64))
+    try:
+        card = Served("one", made, service).card(0)["interlace"]
+    finally:
+        service.close()
+    reveal = card["settings"]["reveal"]
+    assert {"dynamic", "ancestral", "threshold"} <= set(reveal["enum"])
+    assert reveal["default"] == (None if name == "llada" else "dynamic")
+    assert card["dial"] == (None if made.system.dial is None else "threshold")
+    assert json.loads(json.dumps(card, allow_nan=False))["settings"]["order_temperature"]["default"] == "inf"
+    assert made.settings.but(order_temperature="inf") == made.settings
