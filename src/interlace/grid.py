@@ -20,7 +20,7 @@ from .errors import SettingError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Levels", "Move", "Noise", "Schedule", "lifted", "quotas", "walk"]
+__all__ = ["Levels", "Move", "Noise", "Schedule", "lifted", "quotas", "times", "walk"]
 
 
 @dataclass
@@ -145,10 +145,20 @@ def lifted(step: torch.Tensor, of: int, eps: float) -> torch.Tensor:
     >>> lifted(torch.tensor([0, 1, 2, 3]), 4, eps=0.2)
     tensor([0.2000, 0.2500, 0.3333, 1.0000])
     """
+    at = times(of, eps).to(step.device)
+    return (1 - at[step + 1] / at[step]).where(step < of - 1, 1.0)
+
+
+def times(of: int, eps: float) -> torch.Tensor:
+    """An even grid of times from 1 to ``eps``, of ``of`` steps, float32 [of + 1].
+
+    Raises ``SettingError`` for an ``eps`` that is none.
+    """
     import torch
 
-    times = torch.linspace(1, eps, of + 1, device=step.device)
-    return (1 - times[step + 1] / times[step]).where(step < of - 1, 1.0)
+    if not 0 <= eps < 1:
+        raise SettingError(f"eps is {eps}; pass the time at which the path ends, 0 or a little more")
+    return torch.linspace(1, eps, of + 1)
 
 
 _POINT = struct.Struct("<qqqq").pack

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..errors import SettingError
-from ..grid import lifted
+from ..grid import lifted, times
 from .protocol import Proposal
 
 __all__ = ["Ancestral"]
@@ -35,8 +34,7 @@ class Ancestral:
     eps: float = 1e-3
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eps < 1:
-            raise SettingError(f"eps is {self.eps}; pass the time at which the path ends, 0 or a little more")
+        times(1, self.eps)
 
     def __call__(self, proposal: Proposal) -> Tensor:
         chance = lifted(proposal.step, proposal.of, self.eps)
