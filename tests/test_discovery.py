@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -184,7 +185,7 @@ def test_a_pattern_is_a_file(drop: Any) -> None:
 def test_a_process_is_a_file_and_a_system_imports_it_from_there(drop: Any, model: str) -> None:
     drop("processes", "twice", PROCESS)
     drop("systems", "sdar_twice", SYSTEM)
-    assert "process    TwiceTheLoss(" in call("show", "sdar-twice").stdout
+    assert re.search(r"\nprocess +TwiceTheLoss\(", call("show", "sdar-twice").stdout)
     row = call("generate", "--model", model, "--system", "sdar-twice", "--tokens", "1 2 3", "--length", 5, "--json")
     assert len(json.loads(row.stdout)["tokens"]) == 5, row.output
 
