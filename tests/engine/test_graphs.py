@@ -115,7 +115,10 @@ def test_even_pages_are_pages() -> None:
         EvenPages(tables, 4, 3, ends, seen[:3])
 
 
-@pytest.mark.parametrize(("system", "changes"), SYSTEMS, ids=IDS)
+@pytest.mark.parametrize(
+    ("system", "changes"),
+    [pytest.param(*one, id=IDS[i], marks=[pytest.mark.slow] * (i % 3 > 0)) for i, one in enumerate(SYSTEMS)],
+)
 def test_an_engine_with_recordings_gives_what_generate_gives(system: str, changes: dict[str, Any]) -> None:
     made = model(system, **changes)
     engine = Engine(made, slots=1024, page=4, rows=6)
