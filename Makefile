@@ -36,7 +36,7 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## a small model adapted, measured and shown, in minutes
 	$(BIN)/interlace quickstart
 
-test: lint ## style, types, then every test that is not slow; on one thread, since tiny tensors gain nothing from two
+test: lint ## style, types, then every test that is not slow
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 lint: $(READY) ## style (ruff) and types (mypy)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .errors import SettingError
 
-__all__ = ["ClassifierFree", "PromptMasked"]
+__all__ = ["ClassifierFree", "UnsupervisedGuidance"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ClassifierFree:
 
 
 @dataclass(frozen=True)
-class PromptMasked:
+class UnsupervisedGuidance:
     """null + scale * (conditional - null): two forwards a step, of the row, and of the row with its prompt masked.
 
     Masked is all that was known at the start, before and behind what is open. Every key depends on it, so nothing of
@@ -44,7 +44,7 @@ class PromptMasked:
     unsupervised guidance of masked models, arXiv:2410.18514.
 
     >>> said = iter(torch.tensor([[2.0, 0.0], [1.0, 0.0]]))           # with the prompt, and without it
-    >>> PromptMasked(1.5)(lambda label, hide=False: next(said), None)
+    >>> UnsupervisedGuidance(1.5)(lambda label, hide=False: next(said), None)
     tensor([2.5000, 0.0000])
     """
 

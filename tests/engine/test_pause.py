@@ -6,7 +6,6 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from interlace.errors import SettingError
 from interlace.generation import Event
 from interlace.model import Model
 
+from ..waiting import soon
 from .test_engine import IDS, drive, generated, some, text
 from .tiny import SYSTEMS, model
 
@@ -193,14 +193,6 @@ def test_it_is_cancelled_as_any_other(changes: dict[str, Any]) -> None:
     assert not engine.busy and not engine._lanes
 
 
-async def until(true: Callable[[], bool]) -> None:
-    for _ in range(20000):
-        if true():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it has not come")
-
-
 @pytest.mark.parametrize("drafts", [False, True])
 @pytest.mark.parametrize("ahead", [1, 2, 5])
 def test_a_stream_that_nobody_reads_is_paused(ahead: int, drafts: bool) -> None:
@@ -223,7 +215,7 @@ def test_a_stream_that_nobody_reads_is_paused(ahead: int, drafts: bool) -> None:
         stream = service.submit(request, ahead=ahead)
         read: list[Event] = []
         while not read or not read[-1].last:
-            await until(lambda: service.stats().paused == 1 or service.pending == 0)
+            await soon(lambda: service.stats().paused == 1 or service.pending == 0)
             made_ahead = sum(moves) - max(0, len(read) - 1)  # the one that was read last is still being worked on
             assert made_ahead <= ahead
             assert read or made_ahead == ahead
@@ -249,15 +241,15 @@ def test_the_engine_of_a_paused_stream_does_nothing() -> None:
 
     async def go() -> None:
         slow = service.submit(Request((5, 6, 7), 40, stop=()), ahead=2)
-        await until(lambda: service.stats().paused == 1)
+        await soon(lambda: service.stats().paused == 1)
         before: Stats = service.stats()
         assert before.units == 2
         quick = [event async for event in service.submit(Request((5, 6, 7), 8, stop=()))]
         assert quick[-1].last
-        await until(lambda: service.stats().tokens == before.tokens + 8)
+        await soon(lambda: service.stats().tokens == before.tokens + 8)
         assert service.stats().paused == 1
         slow.cancel()
-        await until(lambda: service.stats().paused == 0)
+        await soon(lambda: service.stats().paused == 0)
         assert [event async for event in slow][-1].unit == 1  # what had come can be read
 
     try:

@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,6 +24,7 @@ from interlace.errors import BusyError, CheckpointError, EngineError, InterlaceE
 from interlace.generation import Event
 from interlace.model import Model
 
+from ..waiting import soon
 from .tiny import model
 
 HERE = str(Path(__file__).parent)
@@ -111,15 +111,8 @@ def ask(
     return [told(one) for one in events], problems
 
 
-async def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it has not come"
-        await asyncio.sleep(0.005)
-
-
 def ready(workers: Workers) -> None:
-    asyncio.run(until(lambda: workers.up == workers.count))
+    asyncio.run(soon(lambda: workers.up == workers.count))
 
 
 def pids(workers: Workers) -> list[int]:
@@ -158,11 +151,11 @@ def test_a_process_is_killed_under_load(pair: Workers, made: Model, seed: int) -
     async def meanwhile(events: list[list[Event]]) -> None:
         first, second = rng.sample(pids(pair), 2)
         after = rng.randint(1, 20)
-        await until(lambda: sum(map(len, events)) >= after)
+        await soon(lambda: sum(map(len, events)) >= after)
         os.kill(first, signal.SIGKILL)
-        await until(lambda: pair.up == 1)
+        await soon(lambda: pair.up == 1)
         assert pair.alive
-        await until(lambda: sum(map(len, events)) >= after + 20)
+        await soon(lambda: sum(map(len, events)) >= after + 20)
         os.kill(second, signal.SIGKILL)
 
     found, problems = ask(pair, requests, meanwhile)
@@ -179,9 +172,9 @@ def test_the_only_process_is_killed(made: Model) -> None:
         streams: list[tuple[Stream, list[Event]]] = []
 
         async def meanwhile(events: list[list[Event]]) -> None:
-            await until(lambda: sum(map(len, events)) >= 10)
+            await soon(lambda: sum(map(len, events)) >= 10)
             os.kill(pids(workers)[0], signal.SIGKILL)
-            await until(lambda: not workers.alive)
+            await soon(lambda: not workers.alive)
             late: list[Event] = []
             streams.append((workers.submit(requests[0]), late))
             assert await heard(*streams[0]) is None
@@ -219,7 +212,7 @@ def test_other_tokens_for_the_same_seed(pair: Workers) -> None:
     ready(pair)
 
     async def meanwhile(events: list[list[Event]]) -> None:
-        await until(lambda: len(events[0]) >= 2)
+        await soon(lambda: len(events[0]) >= 2)
         (job,) = pair._jobs.values()
         job.replay._told[0] = b"another"
         assert job.worker is not None and job.worker.process is not None and job.worker.process.pid is not None
@@ -245,7 +238,7 @@ def test_cancelled_requests_leave(pair: Workers, made: Model) -> None:
         assert not await pair.drain(0.0)
         assert await heard(streams[0], kept) is None
         assert kept[-1].last and await pair.drain(1.0)
-        await until(lambda: pair.stats().running == 0 == pair.stats().slots_used)
+        await soon(lambda: pair.stats().running == 0 == pair.stats().slots_used)
 
     asyncio.run(go())
 
@@ -328,7 +321,7 @@ def test_no_process_outlives_its_parent(tmp_path: Path, how: str) -> None:
     done = subprocess.run([sys.executable, str(script), HERE, how], capture_output=True, text=True, timeout=100)
     assert done.returncode == (-signal.SIGKILL if how == "killed" else 0), done.stderr
     pid = int(done.stdout)
-    asyncio.run(until(lambda: not running(pid)))
+    asyncio.run(soon(lambda: not running(pid)))
 
 
 def test_a_stream_that_nobody_reads_is_paused(pair: Workers, made: Model) -> None:
@@ -339,21 +332,21 @@ def test_a_stream_that_nobody_reads_is_paused(pair: Workers, made: Model) -> Non
 
     async def go() -> list[Event]:
         stream, before = pair.submit(slow, ahead=4), pair.stats()
-        await until(lambda: pair.stats().paused == 1)
+        await soon(lambda: pair.stats().paused == 1)
         assert pair.stats().units - before.units == 4 == stream.allowed
         worker = pair._jobs[stream].worker
         assert worker is not None and worker.process is not None and worker.process.pid is not None
         os.kill(worker.process.pid, signal.SIGKILL)
-        await until(lambda: pair.up == 1)
+        await soon(lambda: pair.up == 1)
         problems = await asyncio.gather(*(heard(pair.submit(one), []) for one in others))
         assert problems == [None] * 4
-        await until(lambda: pair.stats().paused == 1)
+        await soon(lambda: pair.stats().paused == 1)
         read: list[Event] = []
         assert await heard(stream, read) is None
         left = pair.submit(slow, ahead=1)
-        await until(lambda: pair.stats().paused == 1)
+        await soon(lambda: pair.stats().paused == 1)
         left.cancel()
-        await until(lambda: pair.stats().paused == 0 == pair.pending)
+        await soon(lambda: pair.stats().paused == 0 == pair.pending)
         return read
 
     assert told(asyncio.run(asyncio.wait_for(go(), 100))) == lone(made, [slow])[0]

@@ -19,6 +19,8 @@ from interlace.model import Model
 from interlace.serve import asking
 from interlace.serve.compiling import Compiler
 
+from ..waiting import until
+
 SCHEMA = {"properties": {"a": {"type": "boolean"}}, "required": ["a"]}
 
 
@@ -52,13 +54,6 @@ def guarded(
     yield run
     for one in made:
         one.close()
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_what_takes_too_long_is_refused_and_nobody_else_waits(guarded: Callable[..., Any]) -> None:

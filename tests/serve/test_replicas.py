@@ -21,9 +21,9 @@ from interlace.model import Model
 from interlace.serve.desk import Limits
 from interlace.serve.served import Served
 
+from ..waiting import until
 from .conftest import Running, events
 from .test_stream import line, text_of
-from .test_stream import until as soon
 
 pytest.importorskip("ray")
 from interlace.serve.replicas import Replicas
@@ -108,12 +108,12 @@ def test_a_client_who_takes_nothing_pauses_the_row(server: Running) -> None:
     service = server.served.service
     asked = {"prompt": "def area(", "max_tokens": 120, "temperature": 0.0, "logit_bias": {"0": -100}}
     expected = server.post(asked, timeout=120).json()["choices"][0]["text"]
-    soon(lambda: service.stats().running == 0)
+    until(lambda: service.stats().running == 0)
     before = service.stats().units
     with line(server) as client:
         client.say("open", **asked, credit=2)
         assert client.hear()["type"] == "opened"
-        soon(lambda: service.stats().paused == 1 and service.stats().running == 0)
+        until(lambda: service.stats().paused == 1 and service.stats().running == 0)
         assert service.stats().units - before <= 4
         for number in range(2):
             assert client.hear()["number"] == number
@@ -127,8 +127,8 @@ def test_a_client_who_takes_nothing_pauses_the_row(server: Running) -> None:
         assert text_of(client.units) == expected
     with line(server) as client:
         client.say("open", **asked, credit=1)
-        soon(lambda: service.stats().paused == 1)
-    soon(lambda: service.pending == service.stats().paused == 0)
+        until(lambda: service.stats().paused == 1)
+    until(lambda: service.pending == service.stats().paused == 0)
 
 
 def test_what_is_wrong_is_refused(server: Running) -> None:

@@ -7,7 +7,6 @@ import re
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -22,6 +21,8 @@ from interlace.model import Model
 from interlace.serve.desk import Limits
 from interlace.serve.socket import packed
 
+from ..waiting import until
+
 openai = pytest.importorskip("openai")
 
 HEAD = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -29,15 +30,6 @@ USER = {"role": "user", "content": "def area("}
 
 
 Run = Callable[..., AbstractContextManager[Any]]
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for it; fails after a long while."""
-    for _ in range(1000):
-        if true():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it has not come")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,8 @@ import pytest
 
 from interlace.model import Model
 from interlace.serve.desk import Limits
+
+from ..waiting import until
 
 websockets = pytest.importorskip("websockets")
 client_of = pytest.importorskip("websockets.sync.client")
@@ -259,14 +261,6 @@ def made(server: Any) -> int:
     service = server.served.service
     until(lambda: service.stats().paused == 1)
     return int(service.stats().units)
-
-
-def until(true: Callable[[], bool]) -> None:
-    for _ in range(20000):
-        if true():
-            return
-        time.sleep(0.001)
-    raise AssertionError("it has not come")
 
 
 @pytest.mark.parametrize("credit", [1, 3])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from interlace.engine import Engine, Request
-from interlace.generation import OPEN, Event, Result, collect, generate
+from interlace.generation import Event, Result, collect, generate
 from interlace.layouts import Blocks
 from interlace.memory import ExactKV
 from interlace.nn import Transformer, TransformerConfig
@@ -26,7 +26,7 @@ from interlace.systems.diffusion_gemma import DiffusionGemmaSettings
 from interlace.systems.diffusion_gemma import parts as of_noise
 
 from ..engine.tiny import model
-from .conftest import MASK, SHAPE, VOCABULARY, fill, text_network, tokens, two_copies
+from .conftest import MASK, SHAPE, VOCABULARY, fill, same_in_training_and_sampling, tokens
 
 
 @cache
@@ -53,20 +53,7 @@ def complete(prompt: Any, length: int, parts: Parts, **options: Any) -> Result:
 @pytest.mark.parametrize("size", [1, 4, 8])
 @pytest.mark.parametrize("fuse", [True, False])
 def test_training_and_sampling_see_the_same(size: int, fuse: bool, predictions: list[Tensor]) -> None:
-    """Noisy logits of every block in the two-copy row = those of the partly known block behind the clean past."""
-    parts, clean = parts_of(size), tokens(16)
-    masked = torch.rand(16, generator=torch.Generator().manual_seed(3)) < 0.6
-    masked[::size] = True
-    noisy = clean.masked_fill(masked, MASK)
-    pattern: Any = parts.objective.pattern  # type: ignore[attr-defined]
-    trained, _ = two_copies(text_network(), Blocks(size), pattern, noisy, clean)
-    for first in range(0, 16, size):
-        block = slice(first, first + size)
-        prompt = torch.cat((clean[:first], noisy[block].masked_fill(masked[block], OPEN)))
-        predictions.clear()
-        next(generate(text_network(), [prompt], 0, **parts.sampling, drafts=True, fuse=fuse))
-        expected = trained[block][masked[block]]
-        torch.testing.assert_close(predictions[0], expected, rtol=0, atol=1e-5 * float(trained.abs().max()))
+    same_in_training_and_sampling(parts_of(size), Blocks(size), predictions, fuse=fuse)
 
 
 def plain(prompt: Tensor, length: int, size: int) -> tuple[list[int], Tensor]:

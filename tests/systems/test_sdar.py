@@ -16,7 +16,7 @@ from interlace.memory import ExactKV
 from interlace.reveal import Dynamic
 from interlace.systems import Parts, find
 
-from .conftest import MASK, text_network, tokens, two_copies
+from .conftest import MASK, same_in_training_and_sampling, text_network, tokens, two_copies
 
 
 def sdar(**settings: Any) -> Parts:
@@ -59,21 +59,8 @@ def test_the_training_mask() -> None:
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
 @pytest.mark.parametrize("fuse", [True, False])
 def test_training_and_sampling_see_the_same(size: int, fuse: bool, predictions: list[Tensor]) -> None:
-    """Noisy logits of every block in the two-copy row = those of the block against a cache of the clean ones before."""
     parts = sdar(block_size=size)
-    clean = tokens(16)
-    masked = torch.rand(16, generator=torch.Generator().manual_seed(3)) < 0.6
-    masked[::size] = True
-    noisy = clean.masked_fill(masked, MASK)
-    pattern: Any = parts.objective.pattern  # type: ignore[attr-defined]
-    trained, _ = two_copies(text_network(), parts.layout, pattern, noisy, clean)
-    for first in range(0, 16, size):
-        block = slice(first, first + size)
-        prompt = torch.cat((clean[:first], noisy[block].masked_fill(masked[block], OPEN)))
-        predictions.clear()
-        next(generate(text_network(), [prompt], 0, **parts.sampling, drafts=True, fuse=fuse))
-        expected = trained[block][masked[block]]
-        torch.testing.assert_close(predictions[0], expected, rtol=0, atol=1e-5 * float(trained.abs().max()))
+    same_in_training_and_sampling(parts, parts.layout, predictions, fuse=fuse)
 
 
 def test_the_cache_holds_whole_clean_blocks(memories: list[ExactKV]) -> None:

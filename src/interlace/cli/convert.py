@@ -78,7 +78,7 @@ def convert(
         return
     for remark in families()[to].remarks(made):
         say(remark)
-    if families()[to].masked and system_of(load(folder, device="meta"))[0].name == "ar":
+    if families()[to].masked and not system_of(load(folder, device="meta"))[0].denoises:
         say(f"its weights are autoregressive still: interlace adapt --model {path} makes a diffusion model of them")
 
 

@@ -58,7 +58,7 @@ def _adapted(model: Model) -> bool:
     """Whether its system is autoregressive, or its format or config.json says that its weights know masks."""
     from ..model import system_of
 
-    return model.system.name == "ar" or system_of(model.checkpoint)[0].name != "ar"
+    return not model.system.denoises or system_of(model.checkpoint)[0].denoises
 
 
 def open_clip_model(model: str, dtype: str | None, device: str | None, decoding: Mapping[str, Any]) -> Model:

@@ -19,7 +19,7 @@ __all__ = ["Bytes", "compiled"]
 
 STATES = 20_000
 """More states than this are refused, before memory and patience run out."""
-WORK = 1_000_000
+WORK = 3_000_000
 """As are patterns that are in so many states at once: nested repeats may take minutes below the limit of states."""
 
 CHARACTERS = 200_000

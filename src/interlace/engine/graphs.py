@@ -1,8 +1,8 @@
 """Forwards of few tokens recorded once for every shape and played again (CUDA graphs).
 
-A step of a few tokens keeps a GPU waiting for launches: a hundred small kernels for every layer. A recorded forward is
-one launch, but always of the same tensors. So rows are padded to a shape of which there are few (rows, queries of the
-block, pages: powers of two), written into tensors that stay, and the padding's keys go to a slot that nobody reads.
+A step of a few tokens keeps a GPU waiting for the launches of many small kernels. A recorded forward is one launch, but
+always of the same tensors. So rows are padded to a shape of which there are few (rows, queries of the block, pages:
+powers of two), written into tensors that stay, and the padding's keys go to a slot that nobody reads.
 """
 
 from __future__ import annotations

@@ -126,9 +126,9 @@ def _open(settings: QuickstartSettings) -> tuple[Model, Model]:
 
     base = load(settings.base, dtype=torch.float32)
     twin = load(settings.twin, dtype=torch.float32, threshold=settings.threshold)
-    if base.system.name != "ar":
+    if base.system.denoises:
         raise SettingError(f"{settings.base} is a {base.system.name} model; pass an autoregressive one with --base")
-    if twin.system.name == "ar" or not isinstance(twin.settings, TextSettings):
+    if not twin.system.denoises or not isinstance(twin.settings, TextSettings):
         raise SettingError(f"{settings.twin} is no block-diffusion model of text; pass one with --twin")
     for name, model in ((settings.base, base), (settings.twin, twin)):
         if model.tokenizer is None:

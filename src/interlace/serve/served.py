@@ -100,7 +100,7 @@ class Served:
                 "context_length": self.context,
                 "chat_template": self.template,
                 "infills": self.infills(self.model),
-                "denoises": self.model.parts.process.feeds_draft,
+                "denoises": self.model.system.denoises,
                 "dial": None if self.model.system.dial is None else self.model.system.dial[0],
                 "settings": {
                     name: _field(schema[name]) | {"default": value}

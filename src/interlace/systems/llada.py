@@ -4,7 +4,7 @@ from pydantic import Field
 
 from ..attention.patterns import Bidirectional
 from ..errors import SettingError
-from ..guidance import PromptMasked
+from ..guidance import UnsupervisedGuidance
 from ..layouts import Blocks
 from ..paces import Even, Pace
 from ..processes import AbsorbingMask
@@ -38,14 +38,14 @@ class LLaDASettings(TextSettings):
         usual = "threshold" if self.threshold < 1 else "static"
         return TextSettings.rule(self if self.reveal else self.but(reveal=usual))
 
-    def guide(self) -> PromptMasked | None:
+    def guide(self) -> UnsupervisedGuidance | None:
         """None where the prompt counts as it is: then a step is one forward."""
         if self.guidance != 1 and self.cache != "none":
             raise SettingError(
                 f"guidance is {self.guidance:g} with cache {self.cache!r}, but it masks the prompt in every second "
                 "forward, so no key can be kept; leave one of them out"
             )
-        return None if self.guidance == 1 else PromptMasked(self.guidance)
+        return None if self.guidance == 1 else UnsupervisedGuidance(self.guidance)
 
 
 def parts(settings: LLaDASettings, shift: int = 0, pace: Pace = EVEN) -> Parts:

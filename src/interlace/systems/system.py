@@ -163,3 +163,8 @@ class System:
     written_as: tuple[str, ...] = ()
     block_sizes: Literal["trained", "free", "none"] = "trained"
     dial: tuple[str, tuple[float, ...]] | None = None
+
+    @property
+    def denoises(self) -> bool:
+        """Whether the network is shown noisy units, which one that predicts the next token never learnt to read."""
+        return self.parts(self.settings).process.feeds_draft
