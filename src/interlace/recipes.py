@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,9 @@ from .systems import find
 from .systems.system import CHECKPOINT, TextSettings
 from .training.batch import Rows
 from .training.loop import Probe, train
+from .training.objectives import DenoisingLoss, Objective
 from .training.settings import TrainSettings
+from .training.teacher import Teacher
 from .training.text import DataSettings, mixture, text_rows
 from .worlds.tokenizer import SPECIAL_TOKENS, train_tokenizer
 
@@ -158,6 +161,7 @@ def adapt(
     probes: Callable[[Model], list[Probe]] | None = None,
     on_start: Callable[[Model, Rows, Lora | None], None] | None = None,
     lora: LoraSettings | None = None,
+    teacher: str | Path | Model | None = None,
     **hooks: Any,
 ) -> Model:
     """Adapt a trained autoregressive model into another system; the finished model lies in ``training.out``.
@@ -166,7 +170,9 @@ def adapt(
     tokenizer already has for it. ``changes``: other settings of the system. ``probes(model)`` are measurements made at
     every evaluation; ``on_start`` is called with the model that is to be, its rows and its adapters. ``lora``: learn
     low-rank adapters and the mask token's row of the embedding, and leave the weights as they are; the adapters alone
-    are written to ``adapter`` inside ``training.out``.
+    are written to ``adapter`` inside ``training.out``. ``teacher``: an autoregressive model of the same vocabulary (the
+    one that is adapted, say) from whose probabilities masked tokens are learnt where it can know them
+    (``interlace.training.teacher``); held-out rows are measured without it.
 
     A model that is of the system already goes on as it is, with its block size and its settings where no other are
     given: a further stage, of larger blocks say. ``stages`` in config.json lists them.
@@ -176,7 +182,8 @@ def adapt(
     not its defaults.
 
     Raises ``SettingError`` for unknown or impossible settings, a system without text objective, a checkpoint without
-    tokenizer, a vocabulary without a free row for the mask, or rows longer than the model's positions.
+    tokenizer, a vocabulary without a free row for the mask, rows longer than the model's positions, or a teacher that
+    reads other tokens, does not predict the next one, or of a system without masks.
     """
     chosen = find(system)
     if not isinstance(chosen.settings, TextSettings):
@@ -194,7 +201,9 @@ def adapt(
     size = start.block_size if again and block_size is None else block_size
     usual = known if again and isinstance(known, TextSettings) else chosen.settings
     settings = usual.read(mask_id=mask, eos_ids=start.stop_token_ids).but(block_size=size, **changes or {})
-    parts = chosen.parts(settings)
+    measure = objective = chosen.parts(settings).objective
+    if teacher is not None:
+        objective = _taught(objective, _teacher(teacher, tokenizer, start.network))
     rows, held_out = _corpus(data, start, tokenizer, training.seed, settings.block_size)
     adapters = None if lora is None else Lora(start, lora, [mask], training.seed)
     said = start.extra.get("config", {})
@@ -213,9 +222,34 @@ def adapt(
     if on_start is not None:
         on_start(adapted, rows, adapters)
     watched = None if probes is None else probes(adapted)
-    about = {"system": _written(chosen, settings)} | identity(adapters)
-    train(start.network, parts.objective, rows, training, held_out, probes=watched, about=about, **hooks)
+    source = teacher.checkpoint.source if isinstance(teacher, Model) else teacher
+    taught = {"teacher": None if source is None else str(source)}
+    about = {"system": _written(chosen, settings)} | taught | identity(adapters)
+    hooks = {"probes": watched, "about": about, "measure": measure, **hooks}
+    train(start.network, objective, rows, training, held_out, **hooks)
     return finish(checkpoint, training.out, chosen, settings, adapters)
+
+
+def _teacher(teacher: str | Path | Model, tokenizer: Tokenizer, student: Transformer) -> Teacher:
+    """A next-token model that reads the tokens of this tokenizer, and stays as it is while the student learns."""
+    model = teacher if isinstance(teacher, Model) else load(teacher)
+    source = model.checkpoint.source
+    if model.system.denoises:
+        raise SettingError(f"{source} is a {model.system.name} model; a teacher predicts the next token: pass another")
+    theirs = {} if model.tokenizer is None else model.tokenizer.get_vocab(with_added_tokens=True)
+    ours = tokenizer.get_vocab(with_added_tokens=True)
+    other = next((token for token, number in theirs.items() if ours.get(token) != number), None)
+    if not theirs or other is not None:
+        why = "has no tokenizer.json" if not theirs else f"has {other!r} as token {theirs[other]}, unlike the student"
+        raise SettingError(f"the teacher {source} {why}; pass one with the student's tokenizer")
+    network = deepcopy(model.network) if model.network is student else model.network
+    return Teacher(network.requires_grad_(False).eval())
+
+
+def _taught(objective: Objective, teacher: Teacher) -> Objective:
+    if not isinstance(objective, DenoisingLoss):
+        raise SettingError(f"{type(objective).__name__} has no masked tokens that a teacher could know; leave it out")
+    return replace(objective, teacher=teacher)
 
 
 def _stages(start: Checkpoint, system: System) -> list[dict[str, Any]]:

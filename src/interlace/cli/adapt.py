@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Setting("system", str, "what to become: a text system of `interlace systems`", "sdar", short="-s"),
     Setting("block_size", int, "tokens per block", shown="the model's if it is of the system, else the system's"),
     SET,
+    Setting("teacher", str, "learn masked tokens from what this autoregressive model says, where it can know them"),
     *LORA,
     *TRAINING,
     *DATA,
@@ -36,6 +37,7 @@ def adapt(
     system: str,
     block_size: int | None,
     set: list[str] | None,
+    teacher: str | None,
     probe_prompts: int,
     json: bool,
     **settings: Any,
@@ -54,6 +56,10 @@ def adapt(
     A model that is of the system already goes on as it is: a further stage, of
     larger blocks say.
 
+    With --teacher MODEL a masked token that sees nothing behind it is learnt from
+    the probabilities that MODEL (the one that is adapted, say) gives for it,
+    which tell more than the one token of the text.
+
     A run that was stopped, killed or that met a full disk goes on when the same
     command is given again.
 
@@ -63,6 +69,7 @@ def adapt(
       interlace adapt --model DIR --data src --out adapted --block-size 8 --suffix-first 0.25
       interlace adapt --system efficient-dlm --set half_life=0.25 --out adapted
       interlace adapt --model DIR --data src --out adapted --lora 16 --learning-rate 2e-4
+      interlace adapt --model DIR --data src --out adapted --teacher DIR
       interlace adapt --model adapted --block-size 8 --out larger
       interlace adapt --out adapted --print-config > run.toml
       interlace adapt --config run.toml --steps 2000
@@ -86,7 +93,7 @@ def adapt(
                 _announce(f"{model} ({family})", becoming, rows, training, data, adapters)
 
         measured = probes(data, probe_prompts, training.seed)
-        adapted = run(base, training, data, system, block_size, assignments(set), measured, on_start, lora)
+        adapted = run(base, training, data, system, block_size, assignments(set), measured, on_start, lora, teacher)
     finished(adapted, training, json, lora)
 
 

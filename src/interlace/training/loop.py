@@ -98,11 +98,13 @@ def train(
     on_log: Callable[[dict[str, Any]], None] | None = None,
     accelerator: Any = None,
     about: Mapping[str, Any] | None = None,
+    measure: Objective | None = None,
 ) -> Transformer:
     """Train the network in place and return it (with averaged weights, if ``settings.ema``).
 
     Only parameters that require a gradient are learnt, averaged and kept in checkpoints. ``about``: what else the run
-    is of (its system, say), as JSON; the run that goes on has to be of the same.
+    is of (its system, say), as JSON; the run that goes on has to be of the same. ``measure``: the loss of the held-out
+    rows, if it is not the objective.
 
     Resumes by itself when ``settings.out`` holds checkpoints of the same run. Leaves ``training/`` there: checkpoints,
     ``metrics.jsonl`` (one object a line: step, loss, learning rate, gradient norm, tokens per second; the parts of the
@@ -168,7 +170,7 @@ def train(
         with _holding(average, parameters), together(model):
             if held_out is not None:
                 with autocast():
-                    measured = evaluate(network, objective, held_out, settings.evaluate_rows, settings.seed)
+                    measured = evaluate(network, measure or objective, held_out, settings.evaluate_rows, settings.seed)
                 facts = {f"held_out_{k}": v for k, v in measured.items()}
             network.eval()
             for probe in probes or []:

@@ -15,7 +15,9 @@ from ..errors import SettingError
 from ..grid import Noise
 from ..masking import Independent, Masking
 from ..processes import NextToken, Process
+from ..processes.masked import MaskedTokens
 from .batch import Batch
+from .teacher import Teacher, in_order
 
 if TYPE_CHECKING:
     from ..layouts import Layout
@@ -63,9 +65,7 @@ class NextTokenLoss:
     pattern: Pattern = Causal()
 
     def __call__(self, network: Transformer, batch: Batch, seed: int, step: int) -> Loss:
-        document = batch.document
-        mask = make_mask(self.pattern, Tags(batch.index, batch.index, document, torch.zeros_like(document)))
-        hidden = network(batch.content, batch.index if batch.place is None else batch.place, mask)
+        document, hidden = batch.document, in_order(network, batch, self.pattern)
         losses = next_token_loss(network, hidden, batch.content, document)
         return Loss(losses.sum(), _follows(document).sum(), {})
 
@@ -89,9 +89,11 @@ class DenoisingLoss:
             systems that denoise from any token on.
         views: noisy copies of a row: "one"; two "complementary" ones (what is masked in one is not in the other, so
             every token is learnt once in every row; Fast-dLLM v2, arXiv:2509.26328); or two "independent" ones.
+        teacher: a next-token model whose probabilities are learnt, in place of tokens, where it can know them.
 
     Raises ``SettingError`` for unknown ``levels`` and ``views``, for complementary views of a process that has none,
-    for a shifted process in an arrangement, and for a next-token loss without a clean copy.
+    for a shifted process in an arrangement, for a next-token loss without a clean copy, and for a teacher of a process
+    without masks.
     """
 
     process: Process
@@ -104,6 +106,7 @@ class DenoisingLoss:
     arrangement: Arrangement | None = None
     next_token: float = 0.0
     anywhere: bool = False
+    teacher: Teacher | None = None
 
     clean_copy: ClassVar[bool]
 
@@ -119,6 +122,10 @@ class DenoisingLoss:
         if self.next_token and not self.clean_copy:
             raise SettingError(
                 "the next-token loss is that of the clean copy, and there is none; leave next_token at 0"
+            )
+        if self.teacher is not None and not isinstance(self.process, MaskedTokens):
+            raise SettingError(
+                f"a teacher says what stands behind masks, and {type(self.process).__name__} has none; leave it out"
             )
 
     def __call__(self, network: Transformer, batch: Batch, seed: int, step: int) -> Loss:
@@ -138,6 +145,7 @@ class DenoisingLoss:
         unit = self._unit(batch, seed, step)
         place = self.layout.positions(batch.index if batch.place is None else batch.place)
         targets, places = [clean] * len(views), [place] * len(views)
+        orders = [torch.arange(n, device=unit.device).expand(rows, n)] * len(views)
         if self.arrangement is not None:
             group = _groups(unit, document)
             orders = [self.arrangement(self.process.open(view), group) for view in views]
@@ -163,14 +171,24 @@ class DenoisingLoss:
 
         shown, target, weight = (torch.stack(some, 1) for some in (views, targets, weights))
         learns = self.process.learns(shown, target) & label_tokens.unsqueeze(1)
+        masked = learns.clone()
         if shift:
             learns[:, :, :shift] = False
             learns[:, :, shift:] &= (document[:, shift:] == document[:, :-shift]).unsqueeze(1)
             hidden = hidden.roll(shift, 2)
         # the head only where something is learnt
         prediction = network.head(hidden[learns])
-        total = self.process.loss(prediction, target[learns], shown[learns], weight[learns]).sum()
-        parts = {"learnt": learns.sum()}
+        truth, parts = [x[learns] for x in (target, shown, weight)], {"learnt": learns.sum()}
+        if self.teacher is None:
+            total = self.process.loss(prediction, *truth).sum()
+        else:
+            soft = learns & self.teacher.teaches(batch, self.pattern, tags, masked, torch.stack(orders, 1))
+            row, view, at = soft.nonzero(as_tuple=True)
+            said = self.teacher(batch, row, torch.stack(orders, 1)[row, view, at], vocabulary)
+            soft = soft[learns]
+            total = self.process.loss(prediction[~soft], *(x[~soft] for x in truth)).sum()
+            total = total + self.process.loss(prediction[soft], said, *(x[soft] for x in truth[1:])).sum()
+            parts["taught"] = soft.sum()
         if self.next_token:
             following = next_token_loss(network, whole[:, -1], clean, document).sum()
             total, parts["next_token"] = (total + self.next_token * following) / (1 + self.next_token), following
