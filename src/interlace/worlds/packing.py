@@ -51,9 +51,7 @@ class TokenCorpus:
         return self.tokens[self.starts[index] : self.starts[index + 1]]
 
     def joined(self) -> TokenCorpus:
-        """All documents as one: rows are cut out of them without padding, and documents share blocks and see each other.
-
-        How many packed corpora are read; documents of their own are the better default.
+        """All documents as one: rows are cut without padding, and documents share blocks and see each other.
 
         >>> import numpy as np
         >>> corpus = TokenCorpus(np.array([5, 6, 0, 7, 0]), np.array([0, 3, 5]), ("a", "b")).joined()
