@@ -56,7 +56,7 @@ def test_fast_dllm_v2_trains_the_arm_without_padding_on_shared_blocks(monkeypatc
     assert seeds == {4, 5}
     padded, joined = seen["the recipe"], seen["no padding"]
     for batch, apart in ((padded, True), (joined, False)):
-        assert (batch.document.amax(1) > 0).all() == apart
+        assert (batch.document > 0).any() == apart
         starts = (batch.index == 0) & (batch.document >= 0)
         assert (starts.nonzero()[:, 1] % 8 == 0).all()
     real = joined.document >= 0
