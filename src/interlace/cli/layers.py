@@ -78,7 +78,8 @@ def layers(
         rows = zip(*columns, strict=True)
         head = ["layer", "similarity", "±", "step", "neighbours", "recency", "distance", ""]
         marked = [[n, *row, "left out" if n in chosen else ""] for n, row in enumerate(rows, 1)]
-        table(head, marked, f"{model}, {regime}, {found.tokens:,} tokens")
+        alike = f"every key alike: distance {found.uniform:.4g}"
+        table(head, marked, f"{model}, {regime}, {found.tokens:,} tokens; {alike}")
         fewer = f", fewer than {budget}" if len(chosen) < budget else ""
         said = f"--skip-layers {','.join(map(str, chosen))}" if chosen else "no block"
         say(f"above {threshold:g}{'' if adjacent else ', no neighbours'}: {said}{fewer}")

@@ -43,9 +43,9 @@ NEAR, FAR = 16, 64
 class LayerAnalysis:
     """What was measured; L numbers each, of block 1 to L.
 
-    deviation: of the cosines over tokens. distance: of attention, in tokens, and ``uniform`` that of every key alike, the
-    same in all layers but for what a memory holds. matrix: [L + 1][L + 1]. by_ratio: similarity for each of ``BUCKETS``
-    (``denoise``; empty where nothing fell). tokens: how many were counted.
+    deviation: of the cosines over tokens. distance: of attention, in tokens; ``uniform``: it, if no key stood out.
+    matrix: [L + 1][L + 1]. by_ratio: similarity for each of ``BUCKETS`` (``denoise``; empty where nothing fell).
+    tokens: how many were counted.
     """
 
     regime: Regime
