@@ -1,5 +1,6 @@
 """What a shared number costs TiDAR at temperature > 0: how often a draft is accepted by it, and by other rules.
 
+    python benchmarks/acceptance.py                    # trains a small model first, 360 steps of 1,024 tokens
     python benchmarks/acceptance.py --model DIR --temperatures 0.5,0.8,1
 
 A draft comes from q, and its verification draws from p (``processes/speculative.py``). All rules below leave the law of
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,10 @@ from torch import Tensor
 import interlace
 from interlace.attention.kernels import make_mask
 from interlace.attention.patterns import Branching, Tags
+from interlace.recipes import adapt
 from interlace.report.files import write_whole
+from interlace.training.settings import TrainSettings
+from interlace.training.text import DataSettings
 from interlace.worlds.corpus import open_corpus
 from interlace.worlds.verifiers import code_prompts
 
@@ -128,18 +133,33 @@ def measure(model: Any, prompts: list[list[int]], length: int, temperature: floa
     }
 
 
+def adapted(steps: int, seed: int) -> Any:
+    """The bundled base, adapted to TiDAR on the standard library; nothing stays on the disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        training = TrainSettings(
+            out=Path(folder), steps=steps, batch_rows=8, learning_rate=5e-4, warmup=min(20, steps), seed=seed,
+            evaluate_every=steps, evaluate_rows=8, checkpoint_every=steps,
+        )  # fmt: skip
+        return adapt("base", training, DataSettings(length=128), "tidar")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="a model of TiDAR")
-    parser.add_argument("--temperatures", default="0.5,0.8,1")
-    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--model", help="a model of TiDAR; default: the bundled base, adapted for --steps")
+    parser.add_argument("--steps", type=int, default=360)
+    parser.add_argument("--temperatures", default="0.3,0.5,0.8,1")
+    parser.add_argument("--prompts", type=int, default=24)
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "acceptance.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model = interlace.load(options.model, system="tidar", dtype="float32")
+    model = (
+        adapted(options.steps, options.seed)
+        if options.model is None
+        else interlace.load(options.model, system="tidar", dtype="float32")
+    )
     asked = code_prompts(list(open_corpus("stdlib", "heldout")), options.prompts, model.tokenizer, 32, options.seed)
     prompts = [model.encode_prompt(prompt.text) for prompt in asked]
     found = []

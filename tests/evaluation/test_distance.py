@@ -61,7 +61,7 @@ def test_a_known_matrix() -> None:
 
 
 def test_attention_to_every_key_alike() -> None:
-    """Causal: i / 2. Full: (i (i + 1) + (n - 1 - i) (n - i)) / 2 n. In blocks: the same of all up to the block's end."""
+    """Causal: i / 2. Full: (i (i + 1) + (n - 1 - i) (n - i)) / 2 n. In blocks: the same up to the block's end."""
     q, k, place = torch.zeros(1, 4, N, D), random()[1][:1], torch.arange(N)[None]
 
     def full(i: int, n: int) -> float:
