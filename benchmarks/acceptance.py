@@ -1,6 +1,6 @@
 """What a shared number costs TiDAR at temperature > 0: how often a draft is accepted by it, and by other rules.
 
-    python benchmarks/acceptance.py                    # trains a small model first, 360 steps of 1,024 tokens
+    python benchmarks/acceptance.py                    # trains a small model first, 400 steps of 1,024 tokens
     python benchmarks/acceptance.py --model DIR --temperatures 0.5,0.8,1
 
 A draft comes from q, and its verification draws from p (``processes/speculative.py``). All rules below leave the law of
@@ -146,7 +146,7 @@ def adapted(steps: int, seed: int) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a model of TiDAR; default: the bundled base, adapted for --steps")
-    parser.add_argument("--steps", type=int, default=360)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--temperatures", default="0.3,0.5,0.8,1")
     parser.add_argument("--prompts", type=int, default=24)
     parser.add_argument("--length", type=int, default=64)
