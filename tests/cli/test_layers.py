@@ -12,10 +12,13 @@ def test_a_table_a_page_and_numbers(call: Any, twin: str, corpus: Path, tmp_path
     page = tmp_path / "layers.html"
     shown = call("layers", twin, *options, "--regime", "denoise", "--budget", 2, "--out", page)
     assert shown.exit_code == 0, shown.output
+    assert "distance" in shown.stdout and "every key alike: distance " in shown.stdout
     assert "similarity" in shown.stdout and "fewer than 2" in shown.stderr and "--skip-layers " in shown.stderr
     text = page.read_text()
+    assert "How far attention looks" in text
     assert text.startswith("<!doctype html>") and "While it denoises" in text and "data:image/svg+xml" in text
     found = json.loads(call("layers", twin, *options, "--budget", 1, "--json").stdout)
+    assert len(found["distance"]) == 2 and 0 < min(found["distance"]) and 0 < found["uniform"] < 40
     assert len(found["similarity"]) == 2 and len(found["chosen"]) == 1 and found["regime"] == "clean"
     for more, chosen in (((), 1), (("--adjacent",), 2), (("--adjacent", "--protect", 1), 1)):
         left = json.loads(call("layers", twin, *options, "--budget", 2, *more, "--json").stdout)["chosen"]

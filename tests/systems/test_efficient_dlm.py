@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,3 +90,25 @@ def test_clean_context_does_not_see_earlier_noise() -> None:
     assert torch.equal(with_clean[0][4:], with_clean[1][4:])
     with_noisy = [two_copies(text_network(), Blocks(4), BlockCausal(), x, clean)[0] for x in (noisy, more)]
     assert (with_noisy[0][4:] - with_noisy[1][4:]).abs().max() > 1e-3
+
+
+def test_a_token_shift_changes_what_is_read_and_nothing_else() -> None:
+    """The same masks, the same forward; the prediction of a token is that of the place before it."""
+    straight: Any = efficient(block_size=4).objective
+    shifted: Any = replace(straight, process=replace(straight.process, shift=1))
+    clean = tokens(16)
+    index = torch.arange(16)[None]
+    data = Batch(clean[None], torch.zeros_like(index), index, [3])
+    drawn, again = (objective.draw(data, 1, 2) for objective in (straight, shifted))
+    assert all(torch.equal(a, b) for a, b in zip(drawn, again, strict=True))
+    level, noise, _ = drawn
+    noisy = straight.process.corrupt(clean[None], level, noise)[0]
+    said, _ = two_copies(text_network(), straight.layout, straight.pattern, noisy, clean)
+    for objective, shift in ((straight, 0), (shifted, 1)):
+        at = [i for i in range(shift, 16) if noisy[i] == MASK]
+        lost = []
+        for i in at:
+            read = said[i - shift]
+            lost.append(float((read.logsumexp(-1) - read[clean[i]]) / objective.process.probability(level[0, i])))
+        loss = objective(text_network(), data, 1, 2)
+        assert loss.total.item() == pytest.approx(sum(lost), rel=1e-4) and loss.parts["learnt"] == len(at) > 3

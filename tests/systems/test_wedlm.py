@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from interlace.attention.kernels import make_mask
 from interlace.attention.patterns import Causal, Tags, TwoCopy, dense
 from interlace.generation import OPEN, Result, collect, generate
 from interlace.layouts import Blocks
-from interlace.masking import Counted
+from interlace.masking import Counted, Everything
 from interlace.memory import ExactKV
 from interlace.nn import Transformer, TransformerConfig
 from interlace.reveal import NearCertain, Proposal
@@ -131,6 +132,42 @@ def test_the_masked_copy_is_the_reordered_block_behind_its_clean_past() -> None:
     assert loss.total.item() == pytest.approx((masked_total + next_total) / 2, rel=1e-4)
     assert loss.parts["next_token"].item() == pytest.approx(next_total, rel=1e-4)
     assert loss.parts["learnt"] == (noisy == MASK).sum() and loss.count == 20
+
+
+def test_given_tokens_are_observed_and_blocks_without_masks_add_nothing() -> None:
+    """n = round(gamma L) of the L tokens of a block that may be masked: those of a prompt are not counted."""
+    objective: Any = wedlm(block_size=4).objective
+    index = torch.arange(12).repeat(200, 1)
+    content = tokens(12).repeat(200, 1)
+    data = Batch(content, torch.zeros_like(index), index, list(range(200)), given=index < 6)
+    level, noise, _ = objective.draw(data, 0, 0)
+    masked = (objective.process.corrupt(content, level, noise) == MASK) & (index >= 6)
+    found = set()
+    for first, last in ((6, 8), (8, 12)):
+        count = masked[:, first:last].sum(1)
+        assert torch.equal(count / (last - first), level[:, first])
+        found.add((first, *sorted(set(count.tolist()))))
+    assert found == {(6, 0, 1, 2), (8, 0, 1, 2, 3, 4)}
+    idle = (~masked.any(1)).nonzero()[:, 0].tolist()
+    assert idle, "some row must be without a mask"
+    rows = Batch(content[idle], data.document[idle], index[idle], idle, given=index[idle] < 6)
+    loss = objective(network(), rows, 0, 0)
+    assert loss.parts["learnt"] == 0
+    assert loss.total.item() == pytest.approx(loss.parts["next_token"].item() / 2, rel=1e-6)
+
+
+def test_blocks_of_one_are_a_mask_behind_the_memory_stream() -> None:
+    """[MASK] at place i that sees the clean tokens before i."""
+    objective: Any = replace(wedlm(block_size=1).objective, masking=Everything(), next_token=0.0)  # type: ignore[type-var]
+    content, index = tokens(7)[None], torch.arange(7)[None]
+    loss = objective(network(), Batch(content, torch.zeros_like(content), index, [0]), 0, 0)
+    total = 0.0
+    for i in range(7):
+        row = torch.cat((content[0, :i], torch.tensor([MASK])))
+        seen = torch.ones(i + 1, i + 1).tril().bool()[None, None]
+        said = network().head(network()(row[None], index[:, : i + 1], seen))[0, i].log_softmax(-1)
+        total -= float(said[content[0, i]])
+    assert loss.total.item() == pytest.approx(total, rel=1e-4) and loss.parts["learnt"] == 7
 
 
 def test_the_memory_stream_is_a_causal_model_and_masks_do_not_touch_it() -> None:

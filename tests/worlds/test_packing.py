@@ -184,3 +184,21 @@ def test_a_transformers_tokenizer_brings_its_own_end(tokenizer, documents, tmp_p
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     theirs.eos_token = "<|im_end|>"
     assert tokenize_corpus(documents, theirs).document(0)[-1] == 3
+
+
+def test_documents_joined_are_cut_without_padding():
+    """Every token once, rows full but the last, one document each with places from 0."""
+    corpus = corpus_of([5, 9, 3, 11, 7])
+    joined = corpus.joined()
+    assert len(joined) == 1 and np.array_equal(joined.document(0), corpus.tokens)
+    packed = PackedRows(joined, 8, 4, seed=1, pad_id=PAD)
+    assert packed.rows_per_epoch == 5
+    found = []
+    for index in range(5):
+        tokens, document, positions = packed.row(index)
+        real = tokens[tokens != PAD]
+        assert (np.diff(real) == 1).all() and real[0] % 8 == 100 % 8
+        assert positions.tolist() == list(range(8)) or len(real) < 8
+        found += real.tolist()
+        assert set(document.tolist()) <= {0, -1}
+    assert sorted(found) == corpus.tokens.tolist()

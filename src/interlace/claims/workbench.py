@@ -87,9 +87,10 @@ class Training(ABC):
             self._corpora[split] = tokenize_corpus(self.documents(split), self.tokenizer)
         return self._corpora[split]
 
-    def rows(self, split: Split, multiple: int = 1, seed: int = 0) -> Rows:
-        """Its rows, documents on multiples of ``multiple`` tokens."""
-        return TextRows(PackedRows(self.corpus(split), self.budget.length, multiple, seed, self.end))
+    def rows(self, split: Split, multiple: int = 1, seed: int = 0, joined: bool = False) -> Rows:
+        """Its rows, documents on multiples of ``multiple`` tokens; ``joined``: cut out of all documents as one."""
+        corpus = self.corpus(split).joined() if joined else self.corpus(split)
+        return TextRows(PackedRows(corpus, self.budget.length, multiple, seed, self.end))
 
     def network(self) -> Transformer:
         """Random weights, the same at every call."""
@@ -117,20 +118,34 @@ class Training(ABC):
         return base, self.train(base, self.parts("ar").objective, 1, self.budget.base, Cost())
 
     def adapted(
-        self, base: Transformer, cost: Cost, objective: Objective, what: str, multiple: int | None = None
+        self,
+        base: Transformer,
+        cost: Cost,
+        objective: Objective,
+        what: str,
+        multiple: int | None = None,
+        joined: bool = False,
     ) -> tuple[Transformer, Cost]:
-        """A copy of a network, trained further."""
+        """A copy of a network, trained further. ``joined``: on rows in which documents are not kept apart."""
         self.say(f"{what}, {self.budget.further} steps")
         network = copy.deepcopy(base)
         multiple = self.budget.block_size if multiple is None else multiple
-        return network, self.train(network, objective, multiple, self.budget.further, cost)
+        return network, self.train(network, objective, multiple, self.budget.further, cost, joined)
 
-    def train(self, network: Transformer, objective: Objective, multiple: int, steps: int, before: Cost) -> Cost:
+    def train(
+        self,
+        network: Transformer,
+        objective: Objective,
+        multiple: int,
+        steps: int,
+        before: Cost,
+        joined: bool = False,
+    ) -> Cost:
         """Go on training, documents on multiples of ``multiple`` tokens; the cost, with what was spent before."""
         b = self.budget
         self.runs += 1
         seed = 1000 * self.seed + self.runs  # every stage has an order and noise of its own
-        rows = self.rows("train", multiple, seed)
+        rows = self.rows("train", multiple, seed, joined)
         settings = TrainSettings(
             out=self.folder / f"run{self.runs}",
             steps=steps,

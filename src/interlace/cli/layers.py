@@ -48,7 +48,8 @@ def layers(
     """Measure how far every block turns the residual stream, and choose blocks that can be left out.
 
     similarity: cosine of the stream before and behind a block; near 1 the block
-    hardly turns it. Choose by --regime denoise, compare models by clean.
+    hardly turns it. distance: how far its attention looks, in tokens. Choose by
+    --regime denoise, compare models by clean.
 
     [bold]Examples[/bold]
       interlace layers twin --regime denoise --budget 1
@@ -73,10 +74,12 @@ def layers(
     if json:
         print_json({"model": model, "chosen": chosen, **asdict(found)})
     else:
-        rows = zip(found.similarity, found.deviation, found.step, found.neighbours, found.recency, strict=True)
-        head = ["layer", "similarity", "±", "step", "neighbours", "recency", ""]
+        columns = found.similarity, found.deviation, found.step, found.neighbours, found.recency, found.distance
+        rows = zip(*columns, strict=True)
+        head = ["layer", "similarity", "±", "step", "neighbours", "recency", "distance", ""]
         marked = [[n, *row, "left out" if n in chosen else ""] for n, row in enumerate(rows, 1)]
-        table(head, marked, f"{model}, {regime}, {found.tokens:,} tokens")
+        alike = f"every key alike: distance {found.uniform:.4g}"
+        table(head, marked, f"{model}, {regime}, {found.tokens:,} tokens; {alike}")
         fewer = f", fewer than {budget}" if len(chosen) < budget else ""
         said = f"--skip-layers {','.join(map(str, chosen))}" if chosen else "no block"
         say(f"above {threshold:g}{'' if adjacent else ', no neighbours'}: {said}{fewer}")

@@ -8,6 +8,8 @@ matrix       S[l, m] = mean cos(h_l[i], h_m[i])          s is its first super-di
 neighbours   n_l = mean cos(h_l[i], h_l[i + 1])
 recency      P_l(1) - mean_{d >= 16} P_l(d), with P_l(d) = mean cos(h_l[i], h_l[i + d])
 step         mean |h_l - h_{l-1}| / |h_{l-1}|            a long stream hides small turns
+distance     mean over heads of sum_j a_ij |i - j|       how far attention looks, in tokens
+uniform      the same if no key stood out                what the pattern alone makes of it
 
 Source: arXiv:2603.07475 (similarity, matrix, neighbours; the others are ours).
 """
@@ -23,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, SettingError
+from .distance import Places
 from .progress import watched
 
 if TYPE_CHECKING:
@@ -40,8 +43,9 @@ NEAR, FAR = 16, 64
 class LayerAnalysis:
     """What was measured; L numbers each, of block 1 to L.
 
-    deviation: of the cosines over tokens. matrix: [L + 1][L + 1]. by_ratio: similarity for each of ``BUCKETS``
-    (``denoise``; empty where nothing fell). tokens: how many were counted.
+    deviation: of the cosines over tokens. distance: of attention, in tokens; ``uniform``: it, if no key stood out.
+    matrix: [L + 1][L + 1]. by_ratio: similarity for each of ``BUCKETS`` (``denoise``; empty where nothing fell).
+    tokens: how many were counted.
     """
 
     regime: Regime
@@ -50,6 +54,8 @@ class LayerAnalysis:
     step: tuple[float, ...]
     neighbours: tuple[float, ...]
     recency: tuple[float, ...]
+    distance: tuple[float, ...]
+    uniform: float
     matrix: tuple[tuple[float, ...], ...]
     by_ratio: tuple[tuple[float, ...], ...]
     tokens: int
@@ -108,10 +114,16 @@ class _Sums:
     def __init__(self, layers: int) -> None:
         self.layers, self.count, self.pairs = layers, 0, 0
         self.matrix = torch.zeros(layers + 1, layers + 1, dtype=torch.float64)
-        self.square, self.step = (torch.zeros(layers, dtype=torch.float64) for _ in range(2))
+        self.square, self.step, self.distance = (torch.zeros(layers, dtype=torch.float64) for _ in range(3))
+        self.uniform = 0.0
         self.near, self.profile = (torch.zeros(layers, FAR, dtype=torch.float64) for _ in range(2))
         self.buckets = torch.zeros(len(BUCKETS), layers, dtype=torch.float64)
         self.filled = torch.zeros(len(BUCKETS), dtype=torch.float64)
+
+    def attended(self, distance: list[Tensor], uniform: Tensor, counted: Tensor) -> None:
+        """distance: L of [n]; uniform [n]: what they would be if no key stood out; counted: boolean [n]."""
+        self.distance += torch.stack(distance)[:, counted].double().sum(-1).cpu()
+        self.uniform += float(uniform[counted].double().sum())
 
     def add(self, states: list[Tensor], counted: Tensor) -> None:
         """states: L + 1 of [n, width]; counted: boolean [n]."""
@@ -157,6 +169,8 @@ class _Sums:
             step=tuple((self.step / self.count).tolist()),
             neighbours=tuple(profile[:, 0].tolist()),
             recency=tuple((profile[:, 0] - far).tolist()),
+            distance=tuple((self.distance / self.count).tolist()),
+            uniform=self.uniform / self.count,
             matrix=tuple(tuple(row) for row in matrix.tolist()),
             by_ratio=tuple(by_ratio) if regime == "denoise" else (),
             tokens=self.count,
@@ -168,10 +182,15 @@ def _watching(network: Any, sums: _Sums, mask_id: int | None) -> Iterator[None]:
     """Every forward of the network adds its stream; with ``mask_id``, the tokens that are masks alone."""
     states: list[Tensor] = []
     shown: list[Tensor] = []
+    distances: list[tuple[Tensor, Tensor]] = []
+    places = Places()
 
     def begin(module: Any, given: tuple[Any, ...]) -> None:
         states.clear()
-        shown[:] = [given[0]]
+        distances.clear()
+        content, positions, _, *kept = given
+        shown[:] = [content]
+        places.feed(positions, *kept)
 
     def before(module: Any, given: tuple[Any, ...]) -> None:
         states.append(given[0])
@@ -179,15 +198,20 @@ def _watching(network: Any, sums: _Sums, mask_id: int | None) -> Iterator[None]:
     def behind(module: Any, given: Any, output: Tensor) -> None:
         states.append(output)
 
+    def attending(module: Any, given: tuple[Any, ...], output: Tensor) -> None:
+        distances.append(places.distance(module, given))
+
     def end(module: Any, given: Any, output: Tensor) -> None:
         for r in range(shown[0].shape[0]):
             counted = torch.ones_like(shown[0][r], dtype=torch.bool) if mask_id is None else shown[0][r] == mask_id
             sums.add([state[r] for state in states], counted)
+            sums.attended([distance[r] for distance, _ in distances], distances[0][1][r], counted)
 
     hooks = [
         network.register_forward_pre_hook(begin),
         network.blocks[0].register_forward_pre_hook(before),
         *(block.register_forward_hook(behind) for block in network.blocks),
+        *(block.attention.register_forward_hook(attending) for block in network.blocks),
         network.register_forward_hook(end),
     ]
     try:

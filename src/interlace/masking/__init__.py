@@ -4,5 +4,6 @@ from .counted import Counted
 from .everything import Everything
 from .independent import Independent
 from .protocol import Masking
+from .redrawn import Redrawn
 
-__all__ = ["Counted", "Everything", "Independent", "Masking"]
+__all__ = ["Counted", "Everything", "Independent", "Masking", "Redrawn"]

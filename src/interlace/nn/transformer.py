@@ -68,6 +68,15 @@ class Attention(nn.Module):
         slots: Tensor | None,
     ) -> Tensor:
         rows, n, _ = x.shape
+        q, k, v = self.project(x, rotation)
+        if memory is not None and slots is not None:
+            k, v = memory.write(self.layer, k, v, slots)
+        seen = attend(q, k, v, mask)
+        return self.out(seen.transpose(1, 2).reshape(rows, n, -1))
+
+    def project(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [rows, heads, n, head_dim], keys and values [rows, kv_heads, n, head_dim], normed and turned."""
+        rows, n, _ = x.shape
         qkv = self.qkv(x).view(rows, n, -1, self.head_dim)
         # queries and keys are normed and turned together: half the kernels, the same numbers
         qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), 2)
@@ -77,10 +86,7 @@ class Attention(nn.Module):
             qk = F.rms_norm(qk, (self.head_dim,), None, self.q_norm.eps) * weight.to(qk.dtype)
         qk, v = apply_rope(qk.transpose(1, 2), *rotation, self.segments), v.transpose(1, 2)
         q, k = qk.split((self.heads, self.kv_heads), 1)
-        if memory is not None and slots is not None:
-            k, v = memory.write(self.layer, k, v, slots)
-        seen = attend(q, k, v, mask)
-        return self.out(seen.transpose(1, 2).reshape(rows, n, -1))
+        return q, k, v
 
 
 class MLP(nn.Module):

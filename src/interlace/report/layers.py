@@ -37,6 +37,9 @@ def layers_page(name: str, found: LayerAnalysis, chosen: Sequence[int], threshol
         )
     ]
     more = chart(others, "layer", "", "neighbours, recency and step of every layer")
+    away = Series("attention", list(zip(numbers, found.distance, strict=True)), 0)
+    alike = Series("every key alike", [(1, found.uniform), (len(numbers), found.uniform)], 3, marks=False, faint=True)
+    reach = chart([away, alike], "layer", "tokens", "attention distance of every layer", y_from=0.0)
     stages = [
         Series(f"{low:.0%} to {high:.0%} open", list(zip(numbers, values, strict=True)), style)
         for style, ((low, high), values) in enumerate(zip(_buckets(), found.by_ratio, strict=False))
@@ -49,18 +52,26 @@ def layers_page(name: str, found: LayerAnalysis, chosen: Sequence[int], threshol
             title="Layer by layer",
         ),
         card(figure(more, "Means over tokens."), title="Neighbours, recency, step"),
+        card(
+            figure(reach, "Mean over heads and tokens of the distance to what is attended to, weighted by attention."),
+            title="How far attention looks",
+        ),
     ]
     if stages:
         drawn = chart(stages, "layer", "similarity", "similarity of every layer by the share that is open", y_to=1.0)
         cards.append(card(figure(drawn, "From the first steps of denoising to the last."), title="While it denoises"))
     rows = [
-        [n, f"{s:.4f} ± {d:.4f}", f"{step:.3f}", f"{near:.3f}", f"{recent:.3f}", "left out" if n in chosen else ""]
-        for n, s, d, step, near, recent in zip(
-            numbers, found.similarity, found.deviation, found.step, found.neighbours, found.recency, strict=True
+        [
+            n, f"{s:.4f} ± {d:.4f}", f"{step:.3f}", f"{near:.3f}", f"{recent:.3f}", f"{far:.2f}",
+            "left out" if n in chosen else "",
+        ]
+        for n, s, d, step, near, recent, far in zip(
+            numbers, found.similarity, found.deviation, found.step, found.neighbours, found.recency, found.distance,
+            strict=True,
         )
-    ]
+    ]  # fmt: skip
     lead = f"{escape(name)}, {found.regime}: {found.tokens:,} tokens. Near 1 a block hardly turns the residual stream."
-    head = ["layer", "similarity", "step", "neighbours", "recency", ""]
+    head = ["layer", "similarity", "step", "neighbours", "recency", "attention distance", ""]
     body = [section("Layers", beside(*cards, two=True)), section("Every layer", table(head, rows))]
     return page("What the layers do", lead, body, over="interlace layers")
 

@@ -2,6 +2,7 @@
 
 from ..attention.patterns import BlockCausal, TwoCopy
 from ..layouts import Blocks
+from ..masking import Independent, Redrawn
 from ..processes import AbsorbingMask
 from ..schedules import BlockByBlock
 from ..training.objectives import TwoCopyLoss
@@ -16,7 +17,9 @@ def parts(settings: TextSettings) -> Parts:
         pattern=BlockCausal(),
         process=process,
         schedule=BlockByBlock(settings.steps or settings.block_size),
-        objective=TwoCopyLoss(process, layout, TwoCopy(BlockCausal()), levels="document"),
+        objective=TwoCopyLoss(
+            process, layout, TwoCopy(BlockCausal()), levels="document", masking=Redrawn(Independent())
+        ),
     )
 
 

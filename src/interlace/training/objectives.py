@@ -133,7 +133,7 @@ class DenoisingLoss:
         rows, n = document.shape
         vocabulary = network.config.vocab_size
         level, noise, coin = self.draw(batch, seed, step, vocabulary)
-        label_tokens = document >= 0 if batch.given is None else (document >= 0) & ~batch.given
+        label_tokens = _learnable(batch)
         views, weights = [self.process.corrupt(clean, level, noise)], [level]
         if self.views == "complementary":
             views, weights = [*views, self.process.complement(views[0], clean)], [level, level]  # type: ignore[attr-defined]
@@ -215,10 +215,16 @@ class DenoisingLoss:
         coin = noise.uniform(first, [4 * r + 2 for r in batch.row], steps, ())
         group = _groups(self._unit(batch, seed, step), document)
         level = many.gather(1, group if self.levels == "unit" else document.clamp_min(0))
-        level, drawn = self.masking(level, drawn, group.masked_fill(document < 0, -1))
+        level, drawn = self.masking(level, drawn, group.masked_fill(~_learnable(batch), -1))
         if self.process.noise == "token":
             drawn = drawn.double() + noise.token(*where, shape)
         return level, drawn, coin
+
+
+def _learnable(batch: Batch) -> Tensor:
+    """The tokens that may be noisy, [rows, n]: neither padding nor given."""
+    real = batch.document >= 0
+    return real if batch.given is None else real & ~batch.given
 
 
 def _groups(unit: Tensor, document: Tensor) -> Tensor:

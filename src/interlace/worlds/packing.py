@@ -50,6 +50,17 @@ class TokenCorpus:
         """Token ids of one document, its end token included."""
         return self.tokens[self.starts[index] : self.starts[index + 1]]
 
+    def joined(self) -> TokenCorpus:
+        """All documents as one: rows are cut without padding, and documents share blocks and see each other.
+
+        >>> import numpy as np
+        >>> corpus = TokenCorpus(np.array([5, 6, 0, 7, 0]), np.array([0, 3, 5]), ("a", "b")).joined()
+        >>> PackedRows(corpus, length=4).row(0)[1].tolist()
+        [0, 0, 0, 0]
+        """
+        ends = self.starts[[0, -1]]
+        return TokenCorpus(self.tokens, ends, ("all documents",))
+
 
 def tokenize_corpus(
     documents: Iterable[Document],
