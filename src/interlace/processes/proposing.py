@@ -15,7 +15,10 @@ __all__ = ["likeliest", "propose"]
 def propose(open: Tensor, prediction: Tensor, sampler: Sampler, pace: Pace, turn: Turn) -> Proposal:
     """A candidate for every open token, and the quota of the step: open [m, size], prediction [number open, vocab]."""
     size = open.shape[1]
-    drawn = sampler(prediction, None if sampler.greedy else turn.draw("uniform", size)[open])
+    uniform = None if sampler.greedy else turn.draw("uniform", size)
+    if uniform is not None:
+        uniform = uniform.flatten() if len(prediction) == uniform.numel() else uniform[open]
+    drawn = sampler(prediction, uniform)
     return Proposal(open, drawn, pace(open.sum(1), size, turn.step, turn.of), turn.step, turn.of, turn.draw)
 
 

@@ -112,7 +112,7 @@ class UniformTokens:
             log_prob[open] = best.confidence.clamp_min(1e-38).log()
             log_prob = log_prob.where(done[:, None], 0.0)
         carry = torch.stack((likeliest, stayed[:, None].expand_as(x)), -1)
-        return Advanced(after, self.level(after), log_prob, carry, likeliest_of(open, best, turn.top))
+        return Advanced(after, None, log_prob, carry, likeliest_of(open, best, turn.top))
 
     def divergence(self, prediction: Tensor, clean: Tensor, noisy: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """KL( q(x_s | x_t, x) || sum_y p(y) q(x_s | x_t, y) ) of every token, in nats, float [m]; 0 <= s < t <= 1.

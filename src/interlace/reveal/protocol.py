@@ -77,8 +77,9 @@ class Proposal:
         return other
 
     def _spread(self, values: Tensor) -> Tensor:
-        nothing = torch.zeros(self.open.shape, dtype=values.dtype, device=values.device)
-        return nothing.masked_scatter(self.open, values)
+        if len(values) == self.open.numel():
+            return values.view(self.open.shape)
+        return values.new_zeros(self.open.shape).masked_scatter_(self.open, values)
 
 
 class Reveal(Protocol):
