@@ -414,7 +414,7 @@ class Walk:
         blind = [i for i, (r, _, _) in enumerate(live) if moves[r].blind]
         if blind:
             wanted[blind, shift:] = False
-        counts = wanted.sum(1).tolist()
+        counts = [sum(row) for row in wanted.tolist()]  # of few numbers sooner than by an operator
         width = max(span.end - span.start for span in spans)
         starts = [u * size - shift - spans[r].start for r, u, _ in live]
         read = self._where([r for r, _, _ in live], starts, cells, width - 1)

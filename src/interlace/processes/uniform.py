@@ -81,7 +81,7 @@ class UniformTokens:
         return torch.where(x < 0, ~x, x)
 
     def level(self, x: Tensor) -> Tensor:
-        return (x < 0).float().mean(-1)
+        return (x < 0).sum(-1) / x.shape[-1]
 
     def open(self, x: Tensor) -> Tensor:
         return x < 0

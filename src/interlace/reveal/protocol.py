@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..sampling import Candidates
+from ..sampling import Candidates, top
 
 __all__ = ["Proposal", "Reveal", "top"]
 
@@ -90,15 +90,3 @@ class Reveal(Protocol):
     """
 
     def __call__(self, proposal: Proposal) -> Tensor: ...
-
-
-def top(open: Tensor, score: Tensor, count: Tensor) -> Tensor:
-    """The ``count[i]`` open tokens of highest score in row i (all open ones if there are fewer); ties to the left.
-
-    >>> import torch
-    >>> top(torch.tensor([[True, False, True]]), torch.tensor([[0.1, 0.9, 0.5]]), torch.tensor([1])).tolist()
-    [[False, False, True]]
-    """
-    order = score.masked_fill(~open, float("-inf")).argsort(dim=-1, descending=True, stable=True)
-    rank = order.argsort(-1)
-    return (rank < count[:, None]) & open
