@@ -49,8 +49,17 @@ class Candidates:
         return found.indices, found.values
 
     @cached_property
+    def best(self) -> Candidates:
+        """The same prediction, of which the likeliest token is taken."""
+        found = Candidates(best(self.logits), self.logits)
+        if "log_probabilities" in self.__dict__:
+            found.log_probabilities = self.log_probabilities
+        return found
+
+    @cached_property
     def entropy(self) -> Tensor:
-        return -(self.log_probabilities.exp() * self.log_probabilities.clamp_min(-1e4)).sum(-1)
+        weights = self.log_probabilities.exp()
+        return -weights.mul_(self.log_probabilities.clamp_min(-1e4)).sum(-1)
 
     @cached_property
     def margin(self) -> Tensor:

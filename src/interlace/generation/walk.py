@@ -404,12 +404,12 @@ class Walk:
             spans = [self._span(r, move) for r, move in zip(chosen, moves, strict=True)]
 
         numbers, units = [rows[r].number for r, _, _ in live], [u for _, u, _ in live]
-        steps = torch.tensor([s for _, _, s in live], device=device)
+        steps = self._numbers([s for _, _, s in live])
         where = self._where(numbers, [u * size for u in units], cells, self.width)
         x = self.content[where]
         wanted = self.process.open(x)
         if any(len(moves[r].units) < together for r, _, _ in live):  # a shorter row has fewer units left
-            left = torch.tensor([len(moves[r].units) * size for r, _, _ in live], device=device)
+            left = self._numbers([len(moves[r].units) * size for r, _, _ in live])
             wanted &= torch.arange(cells, device=device) < left[:, None]
         blind = [i for i, (r, _, _) in enumerate(live) if moves[r].blind]
         if blind:
@@ -446,14 +446,15 @@ class Walk:
             process = self.constrained(process, windows) if any(windows) else process
         count = 0 if self.top is None else self.top[0].shape[-1]
         after = process.advance(x, prediction, Turn(steps, moves[0].of, draw, carry, details, wanted, count))
+        still = self.process.open(after.x)
         if self.top is not None and after.top is not None:
-            fixed = wanted & ~self.process.open(after.x)
+            fixed = wanted & ~still
             for table, values in zip(self.top, after.top, strict=True):
                 table[where] = values.where(fixed[..., None], table[where])
         if self.log_prob is not None and self.order is not None and after.log_prob is not None:
-            fixed = wanted & ~self.process.open(after.x)
+            fixed = wanted & ~still
             self.log_prob[where] = after.log_prob.where(fixed, self.log_prob[where])
-            visits = torch.tensor([visit for _, _, visit in points()], device=device)
+            visits = self._numbers([visit for _, _, visit in points()])
             move = visits.view(-1, together).repeat_interleave(size, 1)
             self.order[where] = move.where(fixed, self.order[where])
         self.content[where] = after.x
@@ -462,26 +463,25 @@ class Walk:
                 self.carry = self._nothing(self.content, after.carry)
             self.carry[where] = after.carry
 
-        levels = self.process.level(after.x.view(-1, size)) if after.level is None else after.level
         for row in rows:
             row.levels.past = row.first
-        told = after.x.tolist() if self.text and any(row.stop for row in rows) else []
         reached = []
-        for i, ((r, first, _), found) in enumerate(zip(live, levels.view(-1, together).tolist(), strict=True)):
+        levels = _shares(still.tolist(), size) if after.level is None else after.level[:, None].tolist()
+        told = after.x.tolist() if self.text and any(row.stop for row in rows) else []
+        for i, ((r, first, _), found) in enumerate(zip(live, levels, strict=True)):
             row, count = rows[r], len(moves[r].units) if together > 1 else 1
             before = row.levels.value[first : first + count].tolist()
-            for u, was, level in zip(range(first, first + count), before, found, strict=False):
+            for j, (was, level) in enumerate(zip(before, found, strict=False)):
                 if was > 0:
-                    row.levels.value[u] = level
-                    row.levels.visits[u] += 1
-                    if level <= 0 and row.stop and self._stops(row, u, told[i][(u - first) * size :][:size]):
-                        row.end = min(row.end, u + 1)  # the row goes on until every unit before its end is clean
-                    reached.append((row, u, level))
+                    row.levels.value[first + j] = level
+                    row.levels.visits[first + j] += 1
+                    if level <= 0 and row.stop and self._stops(row, first + j, told[i][j * size :][:size]):
+                        row.end = min(row.end, first + j + 1)  # the row goes on until all before its end is clean
+                    reached.append((row, first + j, level, i * together + j))
         self._look()
         self._keep(chosen, fed)
-        shown = [(row, u, level) for row, u, level in reached if u < row.end and (self.drafts or level <= 0)]
-        final = {row.number: u for row, u, _ in shown if row.first >= row.end}
-        return self._events([(row, u, level, final.get(row.number) == u) for row, u, level in shown])
+        shown = [one for one in reached if one[1] < one[0].end and (self.drafts or one[2] <= 0)]
+        return self._events(shown, after.x.view(-1, size, *self.tail))
 
     def ready(self, r: int) -> int:
         """How many tokens of a row could be in memory before its next move, that are worth a forward of their own.
@@ -591,9 +591,9 @@ class Walk:
         """
         if len(rows) == 1 and 0 <= starts[0] <= last + 1 - count:
             return slice(rows[0], rows[0] + 1), slice(starts[0], starts[0] + count)
-        first = torch.tensor(starts, device=self.device)[:, None]
+        first = self._numbers(starts)[:, None]
         cells = first + torch.arange(count, device=self.device)
-        return torch.tensor(rows, device=self.device)[:, None], cells.clamp_(0, last)
+        return self._numbers(rows)[:, None], cells.clamp_(0, last)
 
     def _committable(self, r: int, move: Move | None) -> int:
         """How many units, from the first, see clean units only before this move: their keys will never change."""
@@ -702,6 +702,10 @@ class Walk:
                 values[list(move.units)] = 1.0
         return torch.from_numpy(found).to(self.device)
 
+    def _numbers(self, values: Sequence[int]) -> Tensor:
+        """int64 [n]; sooner than ``torch.tensor`` makes it."""
+        return torch.from_numpy(np.array(values, dtype=np.int64)).to(self.device)
+
     def _tags(self, index: Tensor, levels: Tensor) -> Tags:
         """Of the tokens at ``index`` [rows or 1, n]: those of a clean unit are the clean copy, others a noisy one."""
         unit = self.unit[index]
@@ -713,24 +717,22 @@ class Walk:
         start, end = row.prompt - unit * self.layout.size, row.prompt + row.length - unit * self.layout.size
         return any(token in row.stop for token in tokens[max(start, 0) : max(end, 0)])
 
-    def _events(self, shown: list[tuple[Row, int, float, bool]]) -> list[Event]:
-        """What is said of units: of a row, a unit, its level, and whether it is the row's last."""
+    def _events(self, shown: list[tuple[Row, int, float, int]], contents: Tensor) -> list[Event]:
+        """What is said of units: of a row, a unit, its level, and which of the contents [.., size] is its own."""
         if not shown:
             return []
         size = self.layout.size
+        last = {row.number: unit for row, unit, *_ in shown if row.first >= row.end}
         where = self._where([row.number for row, *_ in shown], [unit * size for _, unit, *_ in shown], size, self.width)
 
         def of(table: Tensor | None) -> Sequence[Any]:
-            if table is None:
-                return [None] * len(shown)
-            found = table[where]
-            return (found.clone() if isinstance(where[0], slice) else found).unbind(0)  # an index copies by itself
+            return [None] * len(shown) if table is None else table[where].clone().unbind(0)
 
         top = [None] * len(shown) if self.top is None else list(zip(*map(of, self.top), strict=True))
         found = []
-        told = zip(shown, of(self.content), of(self.log_prob), of(self.order), top, strict=True)
-        for (row, unit, level, last), content, log_prob, order, likeliest in told:
-            start = unit * size
+        told = zip(shown, of(self.log_prob), of(self.order), top, strict=True)
+        for (row, unit, level, which), log_prob, order, likeliest in told:
+            start, content = unit * size, contents[which]
             kept = row.prompt + row.length - start
             if self.text and level > 0:
                 content = content.masked_fill(self.process.open(content), OPEN)
@@ -740,8 +742,8 @@ class Walk:
                 likeliest = None if likeliest is None else tuple(one[:kept] for one in likeliest)
             found.append(
                 Event(
-                    row.name, unit, start, content, level <= 0, level, row.forwards, last, row.slots, log_prob, order,
-                    likeliest, row.widest,
+                    row.name, unit, start, content, level <= 0, level, row.forwards, last.get(row.number) == unit,
+                    row.slots, log_prob, order, likeliest, row.widest,
                 )
             )  # fmt: skip
         return found
@@ -766,6 +768,13 @@ class Walk:
         if needed is not None and len(asked) < len(every):
             drawn = drawn.new_zeros(len(every), *drawn.shape[1:]).index_copy_(0, needed, drawn)
         return drawn.reshape(-1, cells, *tail)
+
+
+def _shares(open: list[list[bool]], size: int) -> list[list[float]]:
+    """Of [m, n] cells the share that is open of every ``size``, as float32 has it, [m, n / size]."""
+    return [
+        [float(np.float32(sum(row[start : start + size]) / size)) for start in range(0, len(row), size)] for row in open
+    ]
 
 
 def _grown(x: Tensor, rows: int, cells: int, fill: float = 0) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -94,7 +94,7 @@ class UniformTokens:
         proposal = propose(open, logits, self.sampler, self.pace, turn)
         accepted = self.reveal(proposal)
 
-        best = replace(self.sampler, top_k=1)(logits, None)
+        best = proposal.drawn.best
         likeliest = x.masked_scatter(open, best.token)
         stayed = torch.zeros_like(turn.step)
         if turn.carry is not None:
