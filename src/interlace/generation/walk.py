@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..arrangements import Arrangement, taken
-from ..attention.patterns import Pattern, Tags, dense
+from ..attention.patterns import Pattern, Tags
 from ..constraints import Automaton
 from ..errors import SettingError
 from ..grid import Levels, Move, Noise, Schedule

@@ -13,7 +13,7 @@ from ..paces import Growing, Pace
 from ..reveal import DependenceBounded, Reveal
 from ..sampling import Sampler
 from .proposing import likeliest as likeliest_of
-from .proposing import propose
+from .proposing import propose, within
 from .protocol import Advanced, Draw, Turn
 
 __all__ = ["UniformTokens"]
@@ -90,7 +90,7 @@ class UniformTokens:
         """The carry [m, size, 2]: the likeliest tokens of the step before, and for how many steps they have stayed."""
         open = self.open(x) if turn.wanted is None else turn.wanted
         warmth = 1 - (1 - self.cooling) * turn.step / turn.of
-        logits = prediction.float() / warmth[:, None].expand_as(x)[open][:, None]
+        logits = prediction.float() / within(open, warmth[:, None].expand_as(x), len(prediction))[:, None]
         proposal = propose(open, logits, self.sampler, self.pace, turn)
         accepted = self.reveal(proposal)
 
