@@ -438,12 +438,13 @@ class Walk:
         points = partial(self._points, rows, live, together)
         draw = partial(self._draw, points, together, wanted if together > 1 and sum(counts) < wanted.numel() else None)
         details = self.log_prob is not None
-        process = self.process
+        process: Process | Constrained = self.process
         if self.held.stretches:
             paths = [(row.number, row.first, move) for row, move in zip(rows, moves, strict=True)]
             places = [(number, unit * size) for number, unit in zip(numbers, units, strict=True)]
             windows = self.held.windows(paths, self.content, places, cells)
-            process = self.constrained(process, windows) if any(windows) else process
+            if any(windows):
+                process = self.constrained(self.process, windows)
         count = 0 if self.top is None else self.top[0].shape[-1]
         after = process.advance(x, prediction, Turn(steps, moves[0].of, draw, carry, details, wanted, count))
         still = self.process.open(after.x)
