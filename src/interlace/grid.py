@@ -7,14 +7,19 @@ This file knows numbers only: no networks, no loops, and nothing above it.
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import hashlib
+import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from .compiled import compiled
 from .errors import SettingError
 
 if TYPE_CHECKING:
@@ -169,6 +174,19 @@ _FILLS: dict[str, Callable[[torch.Tensor, torch.Generator, int], object]] = {
     "order": lambda x, generator, _: x.uniform_(generator=generator),
 }
 _USES = {kind: number for number, kind in enumerate(_FILLS)}
+_FEW = 227
+"""Numbers of a point up to which compiled code makes them."""
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The compiled source, or None where nothing can be compiled."""
+    found = compiled(Path(__file__).with_suffix(".cpp"))
+    if found is not None:
+        pointer, size = ctypes.c_void_p, ctypes.c_int64
+        found.interlace_noise.argtypes = [pointer, size, size, size, pointer]
+        found.interlace_noise.restype = None
+    return found
 
 
 @dataclass
@@ -195,10 +213,20 @@ class Noise:
     ) -> torch.Tensor:
         import torch
 
+        span, fill, use = self.vocabulary, _FILLS[kind], _USES[kind]
+        drawn = torch.empty((len(rows), *shape), dtype=torch.long if kind == "token" else torch.float32)
+        few = kind != "normal" and math.prod(shape) <= _FEW and (kind != "token" or 0 < span <= 2**24)
+        if few and (native := library()) is not None:
+            points = np.empty((len(rows), 4), dtype=np.int64)
+            points[:, 0], points[:, 1] = [self.seeds[row] for row in rows], units
+            points[:, 2], points[:, 3] = steps, use
+            native.interlace_noise(
+                points.ctypes.data, len(rows), math.prod(shape), span if kind == "token" else 0, drawn.data_ptr()
+            )
+            return drawn.to(self.device)
         if self._generator is None:
             self._generator = torch.Generator()
-        generator, span, fill, use = self._generator, self.vocabulary, _FILLS[kind], _USES[kind]
-        drawn = torch.empty((len(rows), *shape), dtype=torch.long if kind == "token" else torch.float32)
+        generator = self._generator
         # filled in place: units may be single tokens, and then a tensor each would cost more than its number
         for one, row, unit, step in zip(drawn.unbind(0), rows, units, steps, strict=True):
             digest = hashlib.blake2b(_POINT(self.seeds[row], unit, step, use), digest_size=8).digest()

@@ -1,17 +1,23 @@
-"""From logits to candidates: temperature, top-k, top-p, and the confidence of what was drawn."""
+"""From logits to candidates: temperature, top-k, top-p, and the confidence of what was drawn.
+
+On a processor what is chosen is compiled (sampling.cpp): the same choices as those of PyTorch's operators, in one call.
+"""
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .compiled import compiled
 from .errors import SettingError
 
-__all__ = ["Candidates", "Sampler"]
+__all__ = ["Candidates", "Sampler", "best", "top"]
 
 STRETCH = 128
 """Tokens whose weights are summed before they are cumulated."""
@@ -43,8 +49,17 @@ class Candidates:
         return found.indices, found.values
 
     @cached_property
+    def best(self) -> Candidates:
+        """The same prediction, of which the likeliest token is taken."""
+        found = Candidates(best(self.logits), self.logits)
+        if "log_probabilities" in self.__dict__:
+            found.log_probabilities = self.log_probabilities
+        return found
+
+    @cached_property
     def entropy(self) -> Tensor:
-        return -(self.log_probabilities.exp() * self.log_probabilities.clamp_min(-1e4)).sum(-1)
+        weights = self.log_probabilities.exp()
+        return -weights.mul_(self.log_probabilities.clamp_min(-1e4)).sum(-1)
 
     @cached_property
     def margin(self) -> Tensor:
@@ -93,12 +108,12 @@ class Sampler:
         if self.temperature > 0 and not self.raw:
             logits = logits / self.temperature
         if self.greedy:
-            return Candidates(logits.argmax(-1), logits)
+            return Candidates(best(logits), logits)
         assert uniform is not None
         weights = self._cut(logits.softmax(-1))
         if self.raw:  # p ** (1 / T), scaled so that the likeliest stays 1
             weights = (weights / weights.amax(-1, keepdim=True)) ** (1 / self.temperature)
-        return Candidates(_inverse(weights, uniform), logits)
+        return Candidates(drawn(weights, uniform), logits)
 
     def _cut(self, probabilities: Tensor) -> Tensor:
         if 0 < self.top_k < probabilities.shape[-1]:
@@ -112,11 +127,68 @@ class Sampler:
         return probabilities
 
 
-def _inverse(weights: Tensor, uniform: Tensor) -> Tensor:
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled source, or None where nothing can be compiled."""
+    found = compiled(Path(__file__).with_suffix(".cpp"))
+    if found is not None:
+        pointer, size = ctypes.c_void_p, ctypes.c_int64
+        found.interlace_best.argtypes = [pointer, size, size, pointer]
+        found.interlace_draw.argtypes = [pointer, pointer, size, size, pointer]
+        found.interlace_top.argtypes = [pointer, pointer, pointer, size, size, pointer]
+        for function in (found.interlace_best, found.interlace_draw, found.interlace_top):
+            function.restype = None
+    return found
+
+
+def _native(numbers: Tensor) -> ctypes.CDLL | None:
+    """The compiled source where it can read these numbers: float32 rows on a processor."""
+    if numbers.dtype is not torch.float32 or not numbers.is_cpu or numbers.dim() != 2 or not numbers.is_contiguous():
+        return None
+    return library() if numbers.numel() else None
+
+
+def best(logits: Tensor) -> Tensor:
+    """argmax of every row, int64 [m]; the first of equal ones."""
+    native = _native(logits)
+    if native is None:
+        return logits.argmax(-1)
+    found = torch.empty(len(logits), dtype=torch.long)
+    native.interlace_best(logits.data_ptr(), *logits.shape, found.data_ptr())
+    return found
+
+
+def top(open: Tensor, score: Tensor, count: Tensor) -> Tensor:
+    """The ``count[i]`` open tokens of highest score in row i (all open ones if there are fewer); ties to the left.
+
+    >>> import torch
+    >>> top(torch.tensor([[True, False, True]]), torch.tensor([[0.1, 0.9, 0.5]]), torch.tensor([1])).tolist()
+    [[False, False, True]]
+    """
+    native = _native(score)
+    if native is None or not open.is_contiguous() or not count.is_contiguous():
+        order = score.masked_fill(~open, float("-inf")).argsort(dim=-1, descending=True, stable=True)
+        rank = order.argsort(-1)
+        return (rank < count[:, None]) & open
+    found = torch.empty_like(open)
+    native.interlace_top(open.data_ptr(), score.data_ptr(), count.data_ptr(), *score.shape, found.data_ptr())
+    return found
+
+
+def drawn(weights: Tensor, uniform: Tensor) -> Tensor:
     """The token at which the cumulated weight passes uniform * total; never one of weight 0.
 
     Cumulated over stretches of the vocabulary first, and inside one stretch then: a sum is cheaper than a cumulation.
     """
+    native = _native(weights)
+    if native is None or uniform.dtype is not torch.float32 or not uniform.is_contiguous():
+        return _inverse(weights, uniform)
+    found = torch.empty(len(weights), dtype=torch.long)
+    native.interlace_draw(weights.data_ptr(), uniform.data_ptr(), *weights.shape, found.data_ptr())
+    return found
+
+
+def _inverse(weights: Tensor, uniform: Tensor) -> Tensor:
     m, vocabulary = weights.shape
     stretches = F.pad(weights, (0, -vocabulary % STRETCH)).view(m, -(-vocabulary // STRETCH), STRETCH)
     sums = stretches.sum(-1, dtype=torch.float64).cumsum(-1)

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlace.grid import Noise
+from interlace import grid
+from interlace.grid import Noise, library
 
 KINDS = ["uniform", "normal", "token", "order"]
 
@@ -100,3 +101,21 @@ def test_what_a_token_is_and_when_it_is_fixed_have_nothing_to_do_with_each_other
     one, other = (getattr(Noise((5,)), kind)([0] * 50, units, [0] * 50, (100,)).flatten() for kind in KINDS[::3])
     assert 0 <= other.min() and other.max() < 1 and abs(other.mean() - 0.5) < 4 / (12 * count) ** 0.5
     assert abs(((one - 0.5) * (other - 0.5)).mean()) < 4 / 12 / count**0.5
+
+
+@pytest.mark.skipif(library() is None, reason="no C++ compiler")
+@pytest.mark.parametrize("shape", [(), (1,), (3, 5), (227,), (228,)])
+@pytest.mark.parametrize("vocabulary", [1, 3, 50257, 2**24, 2**24 + 1])
+def test_compiled_numbers_are_those_of_the_generator(
+    shape: tuple[int, ...], vocabulary: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, units, steps = [0, 1, 2, 2, 0], [0, 2**40, -3, 1, 7], [-1, 0, 1, 2**33, 3]
+
+    def every() -> list[torch.Tensor]:
+        noise = Noise((-(2**63), 2**63 - 1, 5), vocabulary=vocabulary)
+        return [getattr(noise, kind)(rows, units, steps, shape) for kind in ("uniform", "token", "order", "normal")]
+
+    compiled = every()
+    monkeypatch.setattr(grid, "library", lambda: None)
+    for one, other in zip(compiled, every(), strict=True):
+        assert one.dtype == other.dtype and torch.equal(one, other)

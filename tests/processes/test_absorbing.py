@@ -72,7 +72,7 @@ def test_a_step_fixes_the_most_confident_candidate() -> None:
     logits = torch.tensor([[0.0, 2.0, 0, 0, 0, 9.0], [0.0, 0, 0, 3.0, 0, 9.0], [1.0, 0, 0, 0, 0, 9.0]])
     after = advance(AbsorbingMask(MASK, Static()), [[4, MASK, MASK, MASK]], logits)
     assert after.x.tolist() == [[4, MASK, 3, MASK]]  # never the mask itself, likely as it is
-    assert after.level.tolist() == [0.5]
+    assert AbsorbingMask(MASK).level(after.x).tolist() == [0.5]
     assert after.log_prob is not None
     assert after.log_prob[0, 2].item() == pytest.approx(3 - math.log(math.exp(3) + 4))
     assert after.log_prob[0, [0, 1, 3]].tolist() == [0, 0, 0]
@@ -84,7 +84,7 @@ def test_quotas_are_those_of_the_step_of_every_unit() -> None:
     logits = torch.randn(24, 6, generator=torch.Generator().manual_seed(0))
     after = AbsorbingMask(MASK, Static()).advance(x, logits, Turn(torch.tensor([0, 1, 2]), 3, no_draw))
     assert (after.x != MASK).sum(-1).tolist() == [3, 3, 2]
-    assert after.level.tolist() == [5 / 8, 5 / 8, 6 / 8]
+    assert AbsorbingMask(MASK).level(after.x).tolist() == [5 / 8, 5 / 8, 6 / 8]
 
 
 def test_the_rule_is_shown_confidence_and_entropy_of_its_own_tokens() -> None:

@@ -32,7 +32,7 @@ def test_a_confidence_is_that_among_the_allowed() -> None:
     process = AbsorbingMask(MASK, Threshold(0.7))
     said = [[9.0, 1.0, 0.0, 5.0]] * 2  # a, by far; but of the pattern a stands nowhere
     after = advanced(Constrained(process, [window("[bc]{2}", 2)]), [[MASK, MASK]], said)
-    assert after.x.tolist() == [[B, B]] and after.level.tolist() == [0.0]
+    assert after.x.tolist() == [[B, B]] and process.level(after.x).tolist() == [0.0]
     expected = torch.tensor([1.0, 0.0]).softmax(0)[0].log()
     torch.testing.assert_close(after.log_prob, expected.expand(1, 2))
 
@@ -43,7 +43,7 @@ def test_the_most_confident_come_first_and_what_does_not_fit_them_stays_open() -
     for sure, expected in ((4.0, [MASK, A]), (1.0, [A, MASK])):
         said = [[2.0, 0.0, 0.0, 0.0], [sure, 0.0, 0.0, 0.0]]
         after = advanced(Constrained(process, [window("ab|ba", 2)]), [[MASK, MASK]], said)
-        assert after.x.tolist() == [expected] and after.level.tolist() == [0.5]
+        assert after.x.tolist() == [expected] and process.level(after.x).tolist() == [0.5]
         assert [float(one) < 0 for one in after.log_prob[0]] == [one != MASK for one in expected]
 
 

@@ -36,7 +36,7 @@ def test_a_unit_is_open_until_its_one_step() -> None:
     assert process.open(x).tolist() == [[True], [True]] and process.level(x).tolist() == [1.0, 1.0]
     logits = torch.tensor([[0.0, 2.0, 0.0], [5.0, 0.0, 0.0]])
     after = process.advance(x, logits, Turn(torch.tensor([0, 0]), 1, draw))
-    assert after.x.tolist() == [[1], [0]] and after.level.tolist() == [0.0, 0.0]
+    assert after.x.tolist() == [[1], [0]] and process.level(after.x).tolist() == [0.0, 0.0]
     assert after.log_prob is not None
     torch.testing.assert_close(after.log_prob, logits.log_softmax(-1).max(-1, keepdim=True).values)
     assert not process.open(after.x).any()

@@ -41,7 +41,7 @@ def walk(process: UniformTokens, x: Tensor, predictions: list[Tensor], seed: int
         turn = Turn(torch.tensor([step]), len(predictions), drawing(step, seed), carry)
         found.append(process.advance(x, prediction[process.open(x)[0]].clone(), turn))
         x, carry = found[-1].x, found[-1].carry
-        if found[-1].level == 0:
+        if not process.open(x).any():
             break
     return found
 
@@ -99,7 +99,7 @@ def test_a_step_shows_what_is_accepted_and_new_noise_elsewhere() -> None:
         after = process.advance(x, said.clone(), Turn(torch.tensor([1]), 4, drawing(visit)))
         noise = drawing(visit)("token", 4)[0].tolist()
         assert after.x.tolist() == [[~2, ~1, ~noise[2], ~noise[3]]]
-        assert after.level.tolist() == [1.0] and after.log_prob is not None and not after.log_prob.any()
+        assert process.open(after.x).all() and after.log_prob is not None and not after.log_prob.any()
 
 
 def test_an_accepted_token_may_be_replaced() -> None:
@@ -115,9 +115,9 @@ def test_a_perfect_prediction_is_the_text(patience: int) -> None:
     x = torch.tensor([[~1, ~1, 6, ~1]])
     found = walk(UniformTokens(patience=patience), x, [certain([2, 4, 0, 5])] * 9)
     assert len(found) == patience + 1
-    assert found[-1].x.tolist() == [[2, 4, 6, 5]] and found[-1].level.tolist() == [0.0]
+    assert found[-1].x.tolist() == [[2, 4, 6, 5]] and UniformTokens().level(found[-1].x).tolist() == [0.0]
     assert found[-1].log_prob is not None and found[-1].log_prob.abs().max() < 1e-4
-    assert all(one.level.tolist() == [0.75] for one in found[:-1])
+    assert all(UniformTokens().level(one.x).tolist() == [0.75] for one in found[:-1])
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -134,9 +134,10 @@ def test_the_last_step_takes_the_likeliest_tokens(steps: int) -> None:
 def test_what_another_unit_carried_is_no_step_before() -> None:
     """A first step is shown zeros where nothing was carried yet, and the likeliest tokens may be the zeros."""
     x, turn = torch.full((1, 3), ~1), Turn(torch.tensor([0]), 4, drawing(0), torch.zeros(1, 3, 2, dtype=torch.long))
-    after = UniformTokens().advance(x, certain([0, 0, 0]), turn)
-    assert after.level.tolist() == [1.0]
-    assert UniformTokens().advance(after.x, certain([0, 0, 0]), turn._replace(step=turn.step + 1)).level.tolist() == [0]
+    process, said = UniformTokens(), certain([0, 0, 0])
+    after = process.advance(x, said, turn)
+    assert process.open(after.x).all()
+    assert not process.open(process.advance(after.x, said, turn._replace(step=turn.step + 1)).x).any()
 
 
 def test_units_of_a_batch_do_not_influence_each_other() -> None:

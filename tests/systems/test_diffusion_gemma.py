@@ -176,7 +176,7 @@ def test_a_block_ends_when_the_published_one_does(patience: int) -> None:
 
                 after = process.advance(x, said.clone(), Turn(torch.tensor([step]), 99, draw, carry))
                 ended = bool(stop(said.argmax(-1)[None], said[None]))
-                assert (after.level == 0).tolist() == [ended]
+                assert (process.level(after.x) == 0).tolist() == [ended]
                 if ended:
                     break
                 x, carry = after.x, after.carry

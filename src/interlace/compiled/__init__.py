@@ -41,8 +41,14 @@ def compiled(source: Path) -> ctypes.CDLL | None:
         return ctypes.CDLL(str(built))
     except (OSError, subprocess.SubprocessError, RuntimeError) as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        warnings.warn(f"the compiled blocks cannot be used ({cause}); PyTorch's run instead, slower", stacklevel=3)
+        _tell(cause)
         return None
+
+
+@functools.cache
+def _tell(cause: str) -> None:
+    """Once, however many sources cannot be compiled for the same cause."""
+    warnings.warn(f"the compiled blocks cannot be used ({cause}); PyTorch's run instead, slower", stacklevel=4)
 
 
 def _processor() -> str:

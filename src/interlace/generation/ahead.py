@@ -32,7 +32,7 @@ class WalkAhead(Walk):
         self.lookahead, self.extra = lookahead, lookahead.count
         super().__init__(*parts, **options)
 
-    def _committable(self, r: int) -> int:
+    def _committable(self, r: int, move: Move | None) -> int:
         return self.memory.lengths[r] // self.layout.size  # what is right is known after the step only
 
     def _keep(self, chosen: list[int], fed: list[int]) -> None:
@@ -53,11 +53,11 @@ class WalkAhead(Walk):
         end = min(min(move.units) + self.lookahead.size - 1, len(row.levels))
         return Span(self.memory.lengths[r], end, end)
 
-    def _read(self, hidden: Tensor, read: Any, wanted: Tensor, width: int) -> Tensor:
+    def _read(self, hidden: Tensor, read: Any, wanted: Tensor, counts: list[int], width: int) -> Tensor:
         return torch.cat((hidden[read][:, : self.lookahead.size], hidden[:, width:]), 1)
 
     def _owners(
-        self, hidden: Tensor, live: list[tuple[int, int, int]], chosen: list[int], wanted: Tensor
+        self, hidden: Tensor, live: list[tuple[int, int, int]], chosen: list[int], counts: list[int]
     ) -> tuple[list[int], list[int]]:
         return chosen, [hidden.shape[1]] * len(chosen)
 

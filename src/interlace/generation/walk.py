@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..arrangements import Arrangement, taken
-from ..attention.patterns import Pattern, Tags, dense
+from ..attention.patterns import Pattern, Tags
 from ..constraints import Automaton
 from ..errors import SettingError
 from ..grid import Levels, Move, Noise, Schedule
@@ -209,7 +209,9 @@ class Walk:
         self.width = width
         self.nowhere = width + self.extra  # the slot of what is padding
         self.units = self.layout.units(self.nowhere)
-        self.unit = self.layout.unit(torch.arange(self.nowhere, device=self.device))
+        # of every cell, and of the slots besides a row's: its place, its unit, its document
+        self.index = torch.arange(self.nowhere, device=self.device)
+        self.unit, self.document = self.layout.unit(self.index), torch.zeros_like(self.index)
 
     def needs(self, known: Tensor, length: int, who: int = 0) -> int:
         """Cells that a row takes. ``SettingError`` for one that cannot be generated; ``who``: its number in words."""
@@ -242,7 +244,7 @@ class Walk:
         self.seeds[number] = seed
         content = torch.zeros((self.width + 1, *self.tail), dtype=self.kind)
         if units:
-            draw = partial(self._draw, [(number, unit, -1) for unit in range(units)], 1, None)
+            draw = partial(self._draw, lambda: [(number, unit, -1) for unit in range(units)], 1, None)
             content[:total] = process.prior(draw, units, size, *self.tail).reshape(total, *self.tail)
         fresh = content[: len(known)]
         content[: len(known)] = known.where(known != OPEN, fresh) if self.text else known
@@ -380,14 +382,15 @@ class Walk:
         size, shift, device = self.layout.size, self.process.shift, self.device
         rows, moves = [self.alive[r] for r in chosen], [self.moves[r] for r in chosen]
         together = moves[0].together or 1
+        some = slice(1 if moves[0].together else None)  # the first unit of every stretch of ``together`` units
         live = [
             (r, u, s)
             for r, move in enumerate(moves)
-            for u, s in list(zip(move.units, move.step, strict=True))[: 1 if moves[0].together else None]
-        ]  # the first unit of every stretch of ``together`` units
+            for u, s in zip(move.units[some], move.step[some], strict=True)
+        ]
         cells = together * size
         spans = [self._span(r, move) for r, move in zip(chosen, moves, strict=True)]
-        fed = [self._committable(r) for r in chosen]  # clean units that this forward sees for good
+        fed = [self._committable(r, self.moves[r]) for r in chosen]  # clean units that this forward sees for good
         before = [self.memory.lengths[r] for r in chosen]
         if (
             not self.fuse
@@ -401,21 +404,17 @@ class Walk:
             spans = [self._span(r, move) for r, move in zip(chosen, moves, strict=True)]
 
         numbers, units = [rows[r].number for r, _, _ in live], [u for _, u, _ in live]
-        every = [
-            (rows[r].number, u, turn)
-            for r, first, _ in live
-            for u, turn in enumerate(self._turns(rows[r], first, together), first)
-        ]
-        steps = torch.tensor([s for _, _, s in live], device=device)
+        steps = self._numbers([s for _, _, s in live])
         where = self._where(numbers, [u * size for u in units], cells, self.width)
         x = self.content[where]
         wanted = self.process.open(x)
-        if together > 1:  # a shorter row has fewer units left
-            left = torch.tensor([len(moves[r].units) * size for r, _, _ in live], device=device)
+        if any(len(moves[r].units) < together for r, _, _ in live):  # a shorter row has fewer units left
+            left = self._numbers([len(moves[r].units) * size for r, _, _ in live])
             wanted &= torch.arange(cells, device=device) < left[:, None]
         blind = [i for i, (r, _, _) in enumerate(live) if moves[r].blind]
         if blind:
             wanted[blind, shift:] = False
+        counts = [sum(row) for row in wanted.tolist()]  # of few numbers sooner than by an operator
         width = max(span.end - span.start for span in spans)
         starts = [u * size - shift - spans[r].start for r, u, _ in live]
         read = self._where([r for r, _, _ in live], starts, cells, width - 1)
@@ -425,33 +424,38 @@ class Walk:
             if hide:
                 self._hide(feed)
             hidden = self.fed(feed)
-            found: Tensor = self.network.head(self._read(hidden, read, wanted, width))
+            found: Tensor = self.network.head(self._read(hidden, read, wanted, counts, width))
             return found
 
         label = None if self.label is None else self.label[[row.number for row in rows]]
         if self.guide is None:
-            hidden = self._read((yield self.ahead(chosen, spans, label)), read, wanted, width)
-            prediction = yield Head(hidden, *self._owners(hidden, live, chosen, wanted))
+            hidden = self._read((yield self.ahead(chosen, spans, label)), read, wanted, counts, width)
+            prediction = yield Head(hidden, *self._owners(hidden, live, chosen, counts))
         else:
             prediction = self.guide(predict, label)
 
         carry = None if self.carry is None else self.carry[where]
-        draw = partial(self._draw, every, together, wanted if together > 1 else None)
+        points = partial(self._points, rows, live, together)
+        draw = partial(self._draw, points, together, wanted if together > 1 and sum(counts) < wanted.numel() else None)
         details = self.log_prob is not None
-        paths = [(row.number, row.first, move) for row, move in zip(rows, moves, strict=True)]
-        places = [(number, unit * size) for number, unit in zip(numbers, units, strict=True)]
-        windows = self.held.windows(paths, self.content, places, cells)
-        process = self.constrained(self.process, windows) if any(windows) else self.process
+        process: Process | Constrained = self.process
+        if self.held.stretches:
+            paths = [(row.number, row.first, move) for row, move in zip(rows, moves, strict=True)]
+            places = [(number, unit * size) for number, unit in zip(numbers, units, strict=True)]
+            windows = self.held.windows(paths, self.content, places, cells)
+            if any(windows):
+                process = self.constrained(self.process, windows)
         count = 0 if self.top is None else self.top[0].shape[-1]
         after = process.advance(x, prediction, Turn(steps, moves[0].of, draw, carry, details, wanted, count))
+        still = self.process.open(after.x)
         if self.top is not None and after.top is not None:
-            fixed = wanted & ~self.process.open(after.x)
+            fixed = wanted & ~still
             for table, values in zip(self.top, after.top, strict=True):
                 table[where] = values.where(fixed[..., None], table[where])
         if self.log_prob is not None and self.order is not None and after.log_prob is not None:
-            fixed = wanted & ~self.process.open(after.x)
+            fixed = wanted & ~still
             self.log_prob[where] = after.log_prob.where(fixed, self.log_prob[where])
-            visits = torch.tensor([visit for _, _, visit in every], device=device)
+            visits = self._numbers([visit for _, _, visit in points()])
             move = visits.view(-1, together).repeat_interleave(size, 1)
             self.order[where] = move.where(fixed, self.order[where])
         self.content[where] = after.x
@@ -460,31 +464,25 @@ class Walk:
                 self.carry = self._nothing(self.content, after.carry)
             self.carry[where] = after.carry
 
-        levels = after.level if together == 1 else self.process.level(after.x.view(-1, size)).view(-1, together)
-        reached = [
-            (rows[r], u, level, i)
-            for i, ((r, first, _), found) in enumerate(zip(live, levels.view(-1, together).tolist(), strict=True))
-            for u, level, noisy in zip(
-                range(first, first + (len(moves[r].units) if together > 1 else 1)),
-                found,
-                (rows[r].levels.value[first : first + together] > 0).tolist(),
-                strict=False,
-            )
-            if noisy
-        ]
         for row in rows:
             row.levels.past = row.first
+        reached = []
+        levels = _shares(still.tolist(), size) if after.level is None else after.level[:, None].tolist()
         told = after.x.tolist() if self.text and any(row.stop for row in rows) else []
-        for row, u, level, i in reached:
-            row.levels.value[u] = level
-            row.levels.visits[u] += 1
-            if level <= 0 and row.stop and self._stops(row, u, told[i][(u - live[i][1]) * size :][:size]):
-                row.end = min(row.end, u + 1)  # the row goes on until every unit before its end is clean
+        for i, ((r, first, _), found) in enumerate(zip(live, levels, strict=True)):
+            row, count = rows[r], len(moves[r].units) if together > 1 else 1
+            before = row.levels.value[first : first + count].tolist()
+            for j, (was, level) in enumerate(zip(before, found, strict=False)):
+                if was > 0:
+                    row.levels.value[first + j] = level
+                    row.levels.visits[first + j] += 1
+                    if level <= 0 and row.stop and self._stops(row, first + j, told[i][j * size :][:size]):
+                        row.end = min(row.end, first + j + 1)  # the row goes on until all before its end is clean
+                    reached.append((row, first + j, level, i * together + j))
         self._look()
         self._keep(chosen, fed)
-        shown = [(row, u, level) for row, u, level, _ in reached if u < row.end and (self.drafts or level <= 0)]
-        final = {row.number: u for row, u, _ in shown if row.first >= row.end}
-        return self._events([(row, u, level, final.get(row.number) == u) for row, u, level in shown])
+        shown = [one for one in reached if one[1] < one[0].end and (self.drafts or one[2] <= 0)]
+        return self._events(shown, after.x.view(-1, size, *self.tail))
 
     def ready(self, r: int) -> int:
         """How many tokens of a row could be in memory before its next move, that are worth a forward of their own.
@@ -493,7 +491,9 @@ class Walk:
         """
         if not self.memory.keeps:
             return 0
-        return min(self._kept(r, Walk._committable(self, r)), self.reach(r) - self.extra - 1)
+        row = self.alive[r]
+        fed = Walk._committable(self, r, self.schedule(row.levels, row.first))
+        return min(self._kept(r, fed), self.reach(r) - self.extra - 1)
 
     def borders(self, r: int, most: int) -> int:
         """The last token up to which ``most`` tokens of what is ``ready`` can be fed: units that see each other go
@@ -548,17 +548,27 @@ class Walk:
         visits: list[int] = row.levels.visits[first : first + count].tolist()
         return visits + [0] * (count - len(visits))
 
-    def _read(self, hidden: Tensor, read: Any, wanted: Tensor, width: int) -> Tensor:
+    def _points(
+        self, rows: list[Row], live: list[tuple[int, int, int]], together: int
+    ) -> list[tuple[int, int, int]]:
+        """(row, unit, which of its numbers) of every unit that is decided on."""
+        return [
+            (rows[r].number, u, turn)
+            for r, first, _ in live
+            for u, turn in enumerate(self._turns(rows[r], first, together), first)
+        ]
+
+    def _read(self, hidden: Tensor, read: Any, wanted: Tensor, counts: list[int], width: int) -> Tensor:
         """The hidden states that are read: of hidden [rows, n, d], whose first ``width`` are of the row, those where
-        something is still open."""
-        known: Tensor = hidden[read][wanted]
-        return known
+        something is still open, ``counts`` of every row."""
+        known: Tensor = hidden[read]
+        return known.flatten(0, 1) if sum(counts) == wanted.numel() else known[wanted]
 
     def _owners(
-        self, hidden: Tensor, live: list[tuple[int, int, int]], chosen: list[int], wanted: Tensor
+        self, hidden: Tensor, live: list[tuple[int, int, int]], chosen: list[int], counts: list[int]
     ) -> tuple[list[int], list[int]]:
         """To which living row how many of the hidden states that are read belong, in order."""
-        return [chosen[r] for r, _, _ in live], wanted.sum(1).tolist()
+        return [chosen[r] for r, _, _ in live], counts
 
     def _keep(self, chosen: list[int], fed: list[int]) -> None:
         """Keep what a forward has seen for good: of every row, the first ``fed`` units."""
@@ -582,14 +592,13 @@ class Walk:
         """
         if len(rows) == 1 and 0 <= starts[0] <= last + 1 - count:
             return slice(rows[0], rows[0] + 1), slice(starts[0], starts[0] + count)
-        first = torch.tensor(starts, device=self.device)[:, None]
+        first = self._numbers(starts)[:, None]
         cells = first + torch.arange(count, device=self.device)
-        return torch.tensor(rows, device=self.device)[:, None], cells.clamp_(0, last)
+        return self._numbers(rows)[:, None], cells.clamp_(0, last)
 
-    def _committable(self, r: int) -> int:
-        """How many units, from the first, see clean units only: their keys will never change."""
+    def _committable(self, r: int, move: Move | None) -> int:
+        """How many units, from the first, see clean units only before this move: their keys will never change."""
         row = self.alive[r]
-        move = self.schedule(row.levels, row.first)
         past = min(move.units) if move is not None and move.whole else row.first
         done = self.memory.lengths[r] // self.layout.size
         while done < past and self.pattern.horizon(done, len(row.levels)) < past:
@@ -622,12 +631,14 @@ class Walk:
         n = max(span.end - span.start for span in spans)
         valid: Tensor | None = None
         order: Tensor | None = None
+        same: slice | None = None  # the places of their tokens, where these are those of all rows
         if len(set(spans)) == 1:
             first, end, _ = spans[0]
-            whole = numbers == list(range(len(self.content)))
-            index = slots = torch.arange(first, end, device=device).expand(len(numbers), n)
-            content = self.content[:, first:end] if whole else self.content[numbers, first:end]
-            positions = self.positions[:, first:end] if whole else self.positions[numbers, first:end]
+            same = slice(first, end)
+            block = slice(numbers[0], numbers[0] + len(numbers))
+            which = block if numbers == list(range(block.start, block.stop)) else numbers
+            index = slots = self.index[same].expand(len(numbers), n)
+            content, positions = self.content[which, same], self.positions[which, same]
         else:
             # rows of different spans share a rectangle: what is behind a row's end goes nowhere and is seen by nobody
             begin, close, _ = torch.tensor(spans, device=device)[:, :, None].unbind(1)
@@ -642,11 +653,12 @@ class Walk:
             order = self.arrangement(self.process.open(content), padding)
         free = [self.pattern.full(span.start // size, (span.reads - 1) // size, size) for span in spans]
         reads = [span.reads for span in spans]
-        seen = partial(self._seen, chosen, index, valid is None)
+        seen = partial(self._seen, chosen, index, same)
         feed = Feed(chosen, spans, reads, content, positions, slots, valid, seen, free, order)
         if order is not None:
-            feed.content, feed.positions, index = taken(content, order), taken(positions, order), taken(index, order)
+            feed.content, feed.positions = taken(content, order), taken(positions, order)
         if self.process.conditioned:
+            index = index if order is None else taken(index, order)
             feed.told["level"] = self._levels(rows).gather(1, self.unit[index])
         if label is not None:
             feed.told["label"] = label[:, None].expand(-1, n)
@@ -661,11 +673,17 @@ class Walk:
         given = given if feed.order is None else taken(given, feed.order)
         feed.content = feed.content.masked_fill(given, mask_id)
 
-    def _seen(self, chosen: list[int], index: Tensor, same: bool, which: list[int], reads: int) -> Tensor:
+    def _seen(self, chosen: list[int], index: Tensor, same: slice | None, which: list[int], reads: int) -> Tensor:
         rows, moves = [self.alive[chosen[r]] for r in which], [self.moves[chosen[r]] for r in which]
-        index = index[:1] if same else index if len(which) == len(index) else index[which]
-        levels, every = self._levels(rows, moves), torch.arange(reads, device=self.device)[None]
-        return dense(self.pattern, self._tags(index, levels), self._tags(every, levels))
+        levels = self._levels(rows, moves)
+        noisy = (levels > 0).index_select(1, self.unit).long()
+        every = Tags(self.index[None], self.unit[None], self.document[None], noisy)
+        keys = Tags(*(tag[:, :reads] for tag in every))
+        if same is None:
+            queries = self._tags(index if len(which) == len(index) else index[which], levels)
+        else:
+            queries = Tags(*(tag[:, same] for tag in every))
+        return self.pattern(queries.queries(), keys.keys())  # a row is one document
 
     def _there(self, feed: Feed, reads: int) -> Tensor:
         """Which of the slots a row may read at all."""
@@ -685,6 +703,10 @@ class Walk:
                 values[list(move.units)] = 1.0
         return torch.from_numpy(found).to(self.device)
 
+    def _numbers(self, values: Sequence[int]) -> Tensor:
+        """int64 [n]; sooner than ``torch.tensor`` makes it."""
+        return torch.from_numpy(np.array(values, dtype=np.int64)).to(self.device)
+
     def _tags(self, index: Tensor, levels: Tensor) -> Tags:
         """Of the tokens at ``index`` [rows or 1, n]: those of a clean unit are the clean copy, others a noisy one."""
         unit = self.unit[index]
@@ -696,11 +718,12 @@ class Walk:
         start, end = row.prompt - unit * self.layout.size, row.prompt + row.length - unit * self.layout.size
         return any(token in row.stop for token in tokens[max(start, 0) : max(end, 0)])
 
-    def _events(self, shown: list[tuple[Row, int, float, bool]]) -> list[Event]:
-        """What is said of units: of a row, a unit, its level, and whether it is the row's last."""
+    def _events(self, shown: list[tuple[Row, int, float, int]], contents: Tensor) -> list[Event]:
+        """What is said of units: of a row, a unit, its level, and which of the contents [.., size] is its own."""
         if not shown:
             return []
         size = self.layout.size
+        last = {row.number: unit for row, unit, *_ in shown if row.first >= row.end}
         where = self._where([row.number for row, *_ in shown], [unit * size for _, unit, *_ in shown], size, self.width)
 
         def of(table: Tensor | None) -> Sequence[Any]:
@@ -708,9 +731,9 @@ class Walk:
 
         top = [None] * len(shown) if self.top is None else list(zip(*map(of, self.top), strict=True))
         found = []
-        told = zip(shown, of(self.content), of(self.log_prob), of(self.order), top, strict=True)
-        for (row, unit, level, last), content, log_prob, order, likeliest in told:
-            start = unit * size
+        told = zip(shown, of(self.log_prob), of(self.order), top, strict=True)
+        for (row, unit, level, which), log_prob, order, likeliest in told:
+            start, content = unit * size, contents[which]
             kept = row.prompt + row.length - start
             if self.text and level > 0:
                 content = content.masked_fill(self.process.open(content), OPEN)
@@ -720,15 +743,15 @@ class Walk:
                 likeliest = None if likeliest is None else tuple(one[:kept] for one in likeliest)
             found.append(
                 Event(
-                    row.name, unit, start, content, level <= 0, level, row.forwards, last, row.slots, log_prob, order,
-                    likeliest, row.widest,
+                    row.name, unit, start, content, level <= 0, level, row.forwards, last.get(row.number) == unit,
+                    row.slots, log_prob, order, likeliest, row.widest,
                 )
             )  # fmt: skip
         return found
 
     def _draw(
         self,
-        points: list[tuple[int, int, int]],
+        points: Callable[[], list[tuple[int, int, int]]],
         together: int,
         wanted: Tensor | None,
         kind: str,
@@ -739,12 +762,20 @@ class Walk:
         cells, ...]; 0 in units in which nothing is ``wanted`` [units / together, cells]."""
         size = cells // together
         needed = None if wanted is None else wanted.reshape(-1, size).any(1).nonzero()[:, 0]
-        asked = points if needed is None else [points[i] for i in needed.tolist()]
+        every = points()
+        asked = every if needed is None else [every[i] for i in needed.tolist()]
         rows, units, steps = zip(*asked, strict=True) if asked else ((), (), ())
         drawn: Tensor = getattr(self.noise, kind)(rows, units, steps, (size, *tail))
-        if needed is not None and len(asked) < len(points):
-            drawn = drawn.new_zeros(len(points), *drawn.shape[1:]).index_copy_(0, needed, drawn)
+        if needed is not None and len(asked) < len(every):
+            drawn = drawn.new_zeros(len(every), *drawn.shape[1:]).index_copy_(0, needed, drawn)
         return drawn.reshape(-1, cells, *tail)
+
+
+def _shares(open: list[list[bool]], size: int) -> list[list[float]]:
+    """Of [m, n] cells the share that is open of every ``size``, as float32 has it, [m, n / size]."""
+    return [
+        [float(np.float32(sum(row[start : start + size]) / size)) for start in range(0, len(row), size)] for row in open
+    ]
 
 
 def _grown(x: Tensor, rows: int, cells: int, fill: float = 0) -> Tensor:

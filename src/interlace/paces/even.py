@@ -22,4 +22,4 @@ class Even:
     """
 
     def __call__(self, open: Tensor, size: int, step: Tensor, of: int) -> Tensor:
-        return size // of + (step < size % of).long()
+        return (step < size % of) + size // of

@@ -60,9 +60,9 @@ class AbsorbingMask(MaskedTokens):
         masked = x == self.mask_id if turn.wanted is None else turn.wanted
         # a mask is never a candidate: a unit would not get cleaner
         prediction = prediction.float()
-        prediction[:, self.mask_id] = float("-inf")
+        prediction.select(-1, self.mask_id).fill_(float("-inf"))
         proposal = propose(masked, prediction, self.sampler, self.pace, turn)
         fixed = self.reveal(proposal)
         log_prob = proposal.confidence.clamp_min(1e-38).log().where(fixed, 0.0) if turn.details else None
         x = proposal.token.where(fixed, x)
-        return Advanced(x, self.level(x), log_prob, top=likeliest(masked, proposal.drawn, turn.top))
+        return Advanced(x, log_prob=log_prob, top=likeliest(masked, proposal.drawn, turn.top))

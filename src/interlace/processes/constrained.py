@@ -59,7 +59,7 @@ class Constrained:
         if late.any():
             again = torch.from_numpy(late).to(x.device)
             x = x.where(again, after.x)
-            after = after._replace(x=x, level=self.process.level(x), log_prob=after.log_prob.masked_fill(again, 0.0))
+            after = after._replace(x=x, level=None, log_prob=after.log_prob.masked_fill(again, 0.0))
         return after if turn.details else after._replace(log_prob=None)
 
     def _count(self, wanted: np.ndarray) -> int:

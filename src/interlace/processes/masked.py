@@ -36,7 +36,7 @@ class MaskedTokens:
         return x
 
     def level(self, x: Tensor) -> Tensor:
-        return (x == self.mask_id).float().mean(-1)
+        return (x == self.mask_id).sum(-1) / x.shape[-1]
 
     def open(self, x: Tensor) -> Tensor:
         return x == self.mask_id

@@ -46,7 +46,7 @@ class NextToken:
         return x.clamp_min(0)  # what is not known yet is seen by nobody
 
     def level(self, x: Tensor) -> Tensor:
-        return (x < 0).float().mean(-1)
+        return (x < 0).sum(-1) / x.shape[-1]
 
     def open(self, x: Tensor) -> Tensor:
         return x < 0
@@ -55,5 +55,5 @@ class NextToken:
         uniform = None if self.sampler.greedy else turn.draw("uniform", x.shape[1]).flatten()
         drawn = self.sampler(prediction, uniform)
         log_prob = drawn.confidence.clamp_min(1e-38).log().view_as(x) if turn.details else None
-        top = likeliest(torch.ones_like(x, dtype=torch.bool), drawn, turn.top)
-        return Advanced(drawn.token.view_as(x), torch.zeros(len(x)), log_prob, top=top)
+        top = likeliest(self.open(x), drawn, turn.top) if turn.top else None
+        return Advanced(drawn.token.view_as(x), log_prob=log_prob, top=top)

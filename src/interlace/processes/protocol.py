@@ -32,12 +32,13 @@ class Turn(NamedTuple):
 
 
 class Advanced(NamedTuple):
-    """Units after a step. x [m, size, ...]; level float [m], really reached; log_prob [m, size] of the tokens fixed
-    now (0 elsewhere), or None; carry [m, size, ...]: what a multistep solver remembers, or None; top: the likeliest
-    tokens of what was predicted and their log-probabilities, both [m, size, k], or None."""
+    """Units after a step. x [m, size, ...]; level float [m], really reached, or None: the share of its tokens that are
+    still open; log_prob [m, size] of the tokens fixed now (0 elsewhere), or None; carry [m, size, ...]: what a
+    multistep solver remembers, or None; top: the likeliest tokens of what was predicted and their log-probabilities,
+    both [m, size, k], or None."""
 
     x: Tensor
-    level: Tensor
+    level: Tensor | None = None
     log_prob: Tensor | None = None
     carry: Tensor | None = None
     top: tuple[Tensor, Tensor] | None = None

@@ -82,4 +82,4 @@ class Speculative(MaskedTokens):
         drafts = torch.full_like(x, self.mask_id).scatter(1, behind, proposed)
         x = found.where(fixed, x)
         top = likeliest((place < size).expand(m, cells), verified, turn.top)
-        return Advanced(x, self.level(x), log_prob, drafts, top)
+        return Advanced(x, None, log_prob, drafts, top)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from ..paces import Growing, Pace
 from ..reveal import DependenceBounded, Reveal
 from ..sampling import Sampler
 from .proposing import likeliest as likeliest_of
-from .proposing import propose
+from .proposing import propose, within
 from .protocol import Advanced, Draw, Turn
 
 __all__ = ["UniformTokens"]
@@ -81,7 +81,7 @@ class UniformTokens:
         return torch.where(x < 0, ~x, x)
 
     def level(self, x: Tensor) -> Tensor:
-        return (x < 0).float().mean(-1)
+        return (x < 0).sum(-1) / x.shape[-1]
 
     def open(self, x: Tensor) -> Tensor:
         return x < 0
@@ -90,11 +90,11 @@ class UniformTokens:
         """The carry [m, size, 2]: the likeliest tokens of the step before, and for how many steps they have stayed."""
         open = self.open(x) if turn.wanted is None else turn.wanted
         warmth = 1 - (1 - self.cooling) * turn.step / turn.of
-        logits = prediction.float() / warmth[:, None].expand_as(x)[open][:, None]
+        logits = prediction.float() / within(open, warmth[:, None].expand_as(x), len(prediction))[:, None]
         proposal = propose(open, logits, self.sampler, self.pace, turn)
         accepted = self.reveal(proposal)
 
-        best = replace(self.sampler, top_k=1)(logits, None)
+        best = proposal.drawn.best
         likeliest = x.masked_scatter(open, best.token)
         stayed = torch.zeros_like(turn.step)
         if turn.carry is not None:
@@ -112,7 +112,7 @@ class UniformTokens:
             log_prob[open] = best.confidence.clamp_min(1e-38).log()
             log_prob = log_prob.where(done[:, None], 0.0)
         carry = torch.stack((likeliest, stayed[:, None].expand_as(x)), -1)
-        return Advanced(after, self.level(after), log_prob, carry, likeliest_of(open, best, turn.top))
+        return Advanced(after, None, log_prob, carry, likeliest_of(open, best, turn.top))
 
     def divergence(self, prediction: Tensor, clean: Tensor, noisy: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """KL( q(x_s | x_t, x) || sum_y p(y) q(x_s | x_t, y) ) of every token, in nats, float [m]; 0 <= s < t <= 1.

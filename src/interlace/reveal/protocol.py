@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
-from ..sampling import Candidates
+from ..sampling import Candidates, top
 
 __all__ = ["Proposal", "Reveal", "top"]
 
@@ -77,8 +76,9 @@ class Proposal:
         return other
 
     def _spread(self, values: Tensor) -> Tensor:
-        nothing = torch.zeros(self.open.shape, dtype=values.dtype, device=values.device)
-        return nothing.masked_scatter(self.open, values)
+        if len(values) == self.open.numel():
+            return values.view(self.open.shape)
+        return values.new_zeros(self.open.shape).masked_scatter_(self.open, values)
 
 
 class Reveal(Protocol):
@@ -89,15 +89,3 @@ class Reveal(Protocol):
     """
 
     def __call__(self, proposal: Proposal) -> Tensor: ...
-
-
-def top(open: Tensor, score: Tensor, count: Tensor) -> Tensor:
-    """The ``count[i]`` open tokens of highest score in row i (all open ones if there are fewer); ties to the left.
-
-    >>> import torch
-    >>> top(torch.tensor([[True, False, True]]), torch.tensor([[0.1, 0.9, 0.5]]), torch.tensor([1])).tolist()
-    [[False, False, True]]
-    """
-    order = score.masked_fill(~open, float("-inf")).argsort(dim=-1, descending=True, stable=True)
-    rank = order.argsort(-1)
-    return (rank < count[:, None]) & open

@@ -1,0 +1,87 @@
+// What is chosen between two forwards, on a processor: the likeliest token, a drawn one, the best of some cells.
+//
+// A choice is one pass over the numbers and one call, in place of many small operators. Ties are broken as PyTorch's
+// operators break them, so that both choose the same.
+
+#include "vectors.h"
+
+namespace {
+
+constexpr int64_t STRETCH = 128;  // tokens whose weights are summed before they are cumulated
+
+// Where rising numbers first pass a goal, before the last of them is reached; `before`: the number in front of it.
+inline int64_t passed(const double *rising, int64_t n, double goal, double &before) {
+    goal = std::max(0.0, std::min(goal, std::nextafter(rising[n - 1], 0.0)));
+    const int64_t found = std::min<int64_t>(std::upper_bound(rising, rising + n, goal) - rising, n - 1);
+    before = found ? rising[found - 1] : 0.0;
+    return found;
+}
+
+inline bool greater(float a, float b) { return a > b || (a != a && b == b); }  // NaN is the greatest
+
+}  // namespace
+
+extern "C" {
+
+// The place of the greatest number of every row of x [m, n], the first of equal ones.
+void interlace_best(const float *x, int64_t m, int64_t n, int64_t *out) {
+    for (int64_t r = 0; r < m; r++, x += n) {
+        vec most = vec{} - INFINITY;
+        ints odd = {};
+        int64_t k = 0;
+        for (; k + LANES <= n; k += LANES) {
+            const vec v = load(x + k);
+            most = v > most ? v : most;
+            odd |= v != v;
+        }
+        float best = -INFINITY;
+        bool strange = false;
+        for (int i = 0; i < LANES; i++) best = std::max(best, most[i]), strange |= odd[i] != 0;
+        for (; k < n; k++) best = x[k] > best ? x[k] : best, strange |= x[k] != x[k];
+        k = 0;
+        while (k < n - 1 && (strange ? x[k] == x[k] : x[k] != best)) k++;
+        out[r] = k;
+    }
+}
+
+// The token at which the cumulated weights [m, n] pass uniform [m] times their sum; never one of weight 0.
+void interlace_draw(const float *weights, const float *uniform, int64_t m, int64_t n, int64_t *out) {
+    const int64_t stretches = (n + STRETCH - 1) / STRETCH;
+    std::vector<double> sums(stretches), inside(STRETCH);
+    for (int64_t r = 0; r < m; r++, weights += n) {
+        double total = 0, before;
+        for (int64_t s = 0; s < stretches; s++) {
+            const float *from = weights + s * STRETCH;
+            const int64_t count = std::min(STRETCH, n - s * STRETCH);
+            double lanes[8] = {};
+            int64_t k = 0;
+            for (; k + 8 <= count; k += 8)
+                for (int i = 0; i < 8; i++) lanes[i] += from[k + i];
+            for (; k < count; k++) lanes[0] += from[k];
+            for (int i = 0; i < 8; i++) total += lanes[i];
+            sums[s] = total;
+        }
+        const double goal = double(uniform[r]) * total;
+        const int64_t which = passed(sums.data(), stretches, goal, before);
+        const float *from = weights + which * STRETCH;
+        const int64_t count = std::min(STRETCH, n - which * STRETCH);
+        double along = 0;
+        for (int64_t k = 0; k < count; k++) inside[k] = along += from[k];
+        out[r] = which * STRETCH + passed(inside.data(), count, goal - before, before);
+    }
+}
+
+// Which open cells [m, n] are among the count [m] greatest of their row; those that are not open count as -infinity.
+void interlace_top(const bool *open, const float *score, const int64_t *count, int64_t m, int64_t n, bool *out) {
+    std::vector<int64_t> order(n);
+    float *of = room(n);
+    for (int64_t r = 0; r < m; r++, open += n, score += n, out += n) {
+        for (int64_t i = 0; i < n; i++) order[i] = i, of[i] = open[i] ? score[i] : -INFINITY, out[i] = false;
+        const int64_t most = std::max<int64_t>(0, std::min(count[r], n));
+        std::partial_sort(order.begin(), order.begin() + most, order.end(), [&](int64_t a, int64_t b) {
+            return greater(of[a], of[b]) || (!greater(of[b], of[a]) && a < b);
+        });
+        for (int64_t i = 0; i < most; i++) out[order[i]] = open[order[i]];
+    }
+}
+}
