@@ -30,7 +30,8 @@ $(READY): requirements.lock pyproject.toml
 	@echo "installing requirements.lock"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(BIN)/python -c "from interlace.attention import paged; from interlace.nn import native; paged.library(), native.library()"
+	@$(BIN)/python -c "from interlace import grid, sampling; from interlace.attention import paged; from interlace.nn import native; \
+	  [part.library() for part in (grid, sampling, paged, native)]"
 	@touch $@
 
 demo: $(READY) ## a small model adapted, measured and shown, in minutes

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .. import grid, sampling
 from ..errors import BusyError, EngineError, SettingError
 from ..generation import Asked, Event, Feed, Head, Row, Walk
 from ..memory import PagedKV, Pool, Span, paged
@@ -154,6 +155,8 @@ class Engine:
                 raise SettingError(f"{name} is {value}; pass 1 or more")
         self.model, self.rows, self.most, self.chunk = model, rows, waiting, chunk
         self.network = accelerated(model.network, invariant=True)
+        for part in (grid, sampling):
+            part.library()  # compiled now, not in the first request
         parameter = next(model.network.parameters())
         if graphs and parameter.device.type == "cuda":
             self.network = Graphs(self.network, on_cuda(parameter.device))
