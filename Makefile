@@ -37,8 +37,8 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## a small model adapted, measured and shown, in minutes
 	$(BIN)/interlace quickstart
 
-test: lint ## style, types, then every test that is not slow
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+test: lint ## style, types, then every test that is not slow, on all cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
 lint: $(READY) ## style (ruff) and types (mypy)
 	$(BIN)/python -m ruff check .

@@ -68,7 +68,7 @@ def test_what_is_looked_at_stands_in_a_file_too(call: Any, fails: Any, tmp_path:
     [
         ("batch_row = 1", "unknown setting 'batch_row'; did you mean batch_rows?"),
         ("batch-rows = 1", "unknown setting 'batch-rows'; did you mean batch_rows?"),
-        ("zzz = 1", "unknown setting 'zzz'; known: model, system, block_size, set, lora"),
+        ("zzz = 1", "unknown setting 'zzz'; known: model, system, block_size, set, teacher"),
         ("[training]\nsteps = 1", "unknown setting 'training'"),
         ("json = true", "unknown setting 'json'"),
         ('steps = "many"', "steps is 'many'; pass a whole number"),

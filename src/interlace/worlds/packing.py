@@ -55,8 +55,8 @@ class TokenCorpus:
 
         >>> import numpy as np
         >>> corpus = TokenCorpus(np.array([5, 6, 0, 7, 0]), np.array([0, 3, 5]), ("a", "b")).joined()
-        >>> PackedRows(corpus, length=4).row(0)[1].tolist()
-        [0, 0, 0, 0]
+        >>> PackedRows(corpus, length=5).row(0)[1].tolist()
+        [0, 0, 0, 0, 0]
         """
         ends = self.starts[[0, -1]]
         return TokenCorpus(self.tokens, ends, ("all documents",))
