@@ -12,7 +12,7 @@ from torch import Tensor
 from interlace.attention.kernels import make_mask
 from interlace.attention.patterns import Pattern, Tags
 from interlace.attention.positions import Rope
-from interlace.generation import OPEN, generate
+from interlace.generation import OPEN, collect, generate
 from interlace.layouts import Layout
 from interlace.memory import ExactKV, kinds
 from interlace.nn import Transformer, TransformerConfig
@@ -90,6 +90,22 @@ def same_in_training_and_sampling(parts: Parts, layout: Layout, predictions: lis
         next(generate(text_network(), [prompt], 0, **parts.sampling, drafts=True, **options))
         expected = trained[block][masked[block]]
         torch.testing.assert_close(predictions[0], expected, rtol=0, atol=1e-5 * float(trained.abs().max()))
+
+
+def same_alone_and_in_a_batch(
+    network: Transformer, parts: Parts, given: list[int], lengths: list[int], stop: tuple[int, ...] = (), **options: Any
+) -> None:
+    """Prompts of ``given`` tokens, together and each by itself: the same tokens, order, forwards and slots."""
+    prompts, seeds = [tokens(n, seed=n).tolist() for n in given], list(range(1, len(given) + 1))
+    options = parts.sampling | {"stop": stop, "details": True} | options
+    batch = collect(generate(network, prompts, lengths, **options, seed=seeds), prompts, lengths, stop)
+    for prompt, length, seed, row in zip(prompts, lengths, seeds, batch, strict=True):
+        events = generate(network, [prompt], length, **options, seed=seed)
+        alone = collect(events, [prompt], length, stop)[0]
+        assert row.content.tolist() == alone.content.tolist()
+        assert row.order is not None and alone.order is not None and row.order.tolist() == alone.order.tolist()
+        assert (row.forwards, row.slots) == (alone.forwards, alone.slots)
+        torch.testing.assert_close(row.log_prob, alone.log_prob, rtol=1e-4, atol=1e-4)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from interlace.systems import Parts, find
 from interlace.training.batch import Batch
 from interlace.training.objectives import TwoCopyLoss
 
-from .conftest import SHAPE, VOCABULARY, fill, text_network, tokens, two_copies
+from .conftest import SHAPE, VOCABULARY, fill, same_alone_and_in_a_batch, text_network, tokens, two_copies
 
 
 @cache
@@ -244,16 +244,7 @@ def test_which_tokens_fall_says_nothing_of_what_they_become() -> None:
 @pytest.mark.parametrize("memory", ["exact", "none"])
 def test_a_row_in_a_batch_is_the_row_alone(memory: str) -> None:
     parts = parts_of(block_size=4, enough=1.8, gamma=2.0)
-    prompts = [tokens(n, seed=n).tolist() for n in (0, 4, 11, 4)]
-    lengths, seeds = [9, 16, 6, 16], [1, 2, 3, 4]
-    options = parts.sampling | {"memory": memory}
-    events = generate(network(), prompts, lengths, **options, seed=seeds, details=True)
-    for prompt, length, seed, row in zip(prompts, lengths, seeds, collect(events, prompts, lengths), strict=True):
-        alone = complete(prompt, length, parts, seed=seed, details=True)
-        assert row.content.tolist() == alone.content.tolist() and row.forwards == alone.forwards
-        assert row.log_prob is not None and alone.log_prob is not None and row.order is not None
-        torch.testing.assert_close(row.log_prob, alone.log_prob, rtol=0, atol=1e-4)
-        assert alone.order is not None and row.order.tolist() == alone.order.tolist()
+    same_alone_and_in_a_batch(network(), parts, [0, 4, 11, 4], [9, 16, 6, 16], memory=memory)
 
 
 def test_a_gap_is_filled_and_what_is_known_stays() -> None:

@@ -24,7 +24,7 @@ from interlace.reveal import Damped, Doubled, Evenly, Proposal, Static
 from interlace.schedules import BehindPrompt, Successive
 from interlace.systems import Parts, find
 
-from .conftest import MASK, SHAPE, VOCABULARY, fill, tokens
+from .conftest import MASK, SHAPE, VOCABULARY, fill, same_alone_and_in_a_batch, tokens
 
 EOS = 26
 """The favourite of the random network below, so that damping has something to do."""
@@ -210,14 +210,7 @@ def test_without_damping_it_is_plain_decoding(ass: bool, temperature: float) -> 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_row_in_a_batch_is_the_row_alone(temperature: float, changes: Any) -> None:
     parts = parts_of(block_size=16, temperature=temperature, **changes)
-    prompts = [tokens(n, seed=n).tolist() for n in (1, 4, 11)]
-    lengths, seeds = [9, 16, 32], [1, 2, 3]
-    events = generate(network(), prompts, lengths, **parts.sampling, seed=seeds)
-    for prompt, length, seed, row in zip(prompts, lengths, seeds, collect(events, prompts, lengths), strict=True):
-        alone = complete(prompt, length, parts, seed=seed)
-        assert row.content.tolist() == alone.content.tolist()
-        assert (row.forwards, row.slots) == (alone.forwards, alone.slots)
-        assert MASK not in row.content.tolist()
+    same_alone_and_in_a_batch(network(), parts, [1, 4, 11], [9, 16, 32])
 
 
 @pytest.mark.parametrize(

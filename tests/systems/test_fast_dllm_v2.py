@@ -19,7 +19,7 @@ from interlace.reveal import Dynamic
 from interlace.schedules import Seeded
 from interlace.systems import Parts, find
 
-from .conftest import MASK, SHAPE, VOCABULARY, fill, text_network, tokens, two_copies
+from .conftest import MASK, SHAPE, VOCABULARY, fill, same_alone_and_in_a_batch, text_network, tokens, two_copies
 
 
 @cache
@@ -209,16 +209,7 @@ def test_blocks_of_one_are_greedy_autoregression() -> None:
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_a_row_in_a_batch_is_the_row_alone(temperature: float, cache: bool) -> None:
     parts = fast(block_size=8, sub_block_size=4, threshold=0.1, temperature=temperature, sub_block_cache=cache)
-    prompts = [tokens(n, seed=n).tolist() for n in (1, 8, 11, 16)]
-    lengths, seeds = [9, 16, 5, 20], [1, 2, 3, 4]
-    batch = collect(
-        generate(network(), prompts, lengths, **parts.sampling, seed=seeds, stop=(4,)), prompts, lengths, (4,)
-    )
-    for prompt, length, seed, row in zip(prompts, lengths, seeds, batch, strict=True):
-        options = {**parts.sampling, "seed": seed, "stop": (4,)}
-        alone = collect(generate(network(), [prompt], length, **options), [prompt], length, (4,))[0]
-        assert row.content.tolist() == alone.content.tolist()
-        assert (row.forwards, row.slots) == (alone.forwards, alone.slots)
+    same_alone_and_in_a_batch(network(), parts, [1, 8, 11, 16], [9, 16, 5, 20], stop=(4,))
 
 
 @pytest.mark.parametrize("fuse", [True, False])

@@ -23,7 +23,7 @@ from interlace.systems import Parts, find
 from interlace.training.objectives import OneCopyLoss
 
 from ..engine.tiny import model
-from .conftest import MASK, SHAPE, VOCABULARY, fill, tokens
+from .conftest import MASK, SHAPE, VOCABULARY, fill, same_alone_and_in_a_batch, tokens
 
 
 @cache
@@ -253,13 +253,7 @@ def test_stale_caches_spare_slots_and_are_not_exact() -> None:
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_a_row_in_a_batch_is_the_row_alone(temperature: float, stale: str, name: str) -> None:
     parts = parts_of(name, block_size=4, cache=stale, threshold=0.2, temperature=temperature)
-    prompts = [tokens(n, seed=n).tolist() for n in (1, 4, 11)]
-    lengths, seeds = [9, 16, 6], [1, 2, 3]
-    events = generate(network(), prompts, lengths, **parts.sampling, seed=seeds)
-    for prompt, length, seed, row in zip(prompts, lengths, seeds, collect(events, prompts, lengths), strict=True):
-        alone = complete(prompt, length, parts, seed=seed)
-        assert row.content.tolist() == alone.content.tolist()
-        assert (row.forwards, row.slots) == (alone.forwards, alone.slots)
+    same_alone_and_in_a_batch(network(), parts, [1, 4, 11], [9, 16, 6])
 
 
 def test_infilling_anywhere() -> None:

@@ -21,7 +21,7 @@ from interlace.nn import Transformer, TransformerConfig
 from interlace.systems import Parts, find
 from interlace.training.batch import Batch
 
-from .conftest import MASK, SHAPE, VOCABULARY, fill, tokens, two_copies
+from .conftest import MASK, SHAPE, VOCABULARY, fill, same_alone_and_in_a_batch, tokens, two_copies
 
 
 @cache
@@ -267,18 +267,7 @@ def test_training_masks_are_the_first_draft_behind_a_prompt_of_whole_blocks(pred
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_a_row_in_a_batch_is_the_row_alone(temperature: float) -> None:
     parts = tidar(block_size=3, temperature=temperature)
-    prompts = [tokens(n, seed=n).tolist() for n in (1, 2, 6, 11)]
-    lengths, seeds = [9, 16, 2, 20], [1, 2, 3, 4]
-    options: dict[str, Any] = {"stop": (4,), "details": True}
-    batch = collect(
-        generate(network(), prompts, lengths, **parts.sampling, seed=seeds, **options), prompts, lengths, (4,)
-    )
-    for prompt, length, seed, row in zip(prompts, lengths, seeds, batch, strict=True):
-        events = generate(network(), [prompt], length, **parts.sampling, seed=seed, **options)
-        alone = collect(events, [prompt], length, (4,))[0]
-        assert row.content.tolist() == alone.content.tolist()
-        assert (row.forwards, row.slots) == (alone.forwards, alone.slots)
-        torch.testing.assert_close(row.log_prob, alone.log_prob, rtol=1e-4, atol=1e-4)
+    same_alone_and_in_a_batch(network(), parts, [1, 2, 6, 11], [9, 16, 2, 20], stop=(4,))
 
 
 def test_with_and_without_memory() -> None:

@@ -24,7 +24,7 @@ from interlace.schedules import Streaming
 from interlace.systems import Parts, find
 from interlace.training.batch import Batch
 
-from .conftest import MASK, SHAPE, VOCABULARY, fill, tokens
+from .conftest import MASK, SHAPE, VOCABULARY, fill, same_alone_and_in_a_batch, tokens
 
 
 @cache
@@ -292,17 +292,7 @@ def test_the_cache_is_that_of_a_fresh_causal_prefill(memories: list[ExactKV]) ->
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_a_row_in_a_batch_is_the_row_alone(temperature: float, refill: str) -> None:
     parts = wedlm(window=4, entropy=2.3, temperature=temperature, refill=refill)
-    prompts = [tokens(n, seed=n).tolist() for n in (0, 1, 6, 11)]
-    lengths, seeds = [9, 16, 2, 20], [1, 2, 3, 4]
-    options: dict[str, Any] = {"stop": (4,), "details": True}
-    batch = collect(
-        generate(network(), prompts, lengths, **parts.sampling, seed=seeds, **options), prompts, lengths, (4,)
-    )
-    for prompt, length, seed, row in zip(prompts, lengths, seeds, batch, strict=True):
-        events = generate(network(), [prompt], length, **parts.sampling, seed=seed, **options)
-        alone = collect(events, [prompt], length, (4,))[0]
-        assert row.content.tolist() == alone.content.tolist() and row.order.tolist() == alone.order.tolist()  # type: ignore[union-attr]
-        assert (row.forwards, row.slots) == (alone.forwards, alone.slots)
+    same_alone_and_in_a_batch(network(), parts, [0, 1, 6, 11], [9, 16, 2, 20], stop=(4,))
 
 
 @pytest.mark.parametrize("entropy", [2.3, 100.0])
