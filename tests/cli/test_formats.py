@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from interlace.checkpoints import families, save
 from interlace.cli.command import COMMANDS
@@ -62,6 +64,17 @@ def test_what_a_converted_folder_is_not(call: Any, base: str, twin: str, tmp_pat
     )
     assert call("convert", twin, "--to", "wedlm", "--out", tmp_path / "wedlm").stderr.count("\n") == 1
     assert call("convert", twin, "--to", "sdar", "--dry-run").stderr == ""
+
+
+@pytest.mark.parametrize(("source", "to"), [("qwen3", "sdar"), ("qwen3", "wedlm"), ("qwen2", "fast_dllm_v2")])
+def test_an_autoregressive_folder_becomes_a_masked_one_without_changing_a_weight(
+    source: str, to: str, call: Any, tmp_path: Path
+) -> None:
+    start = save(checkpoint(source, None, **(QWEN2 if source == "qwen2" else {})), tmp_path / source)
+    done = call("convert", start, "--to", to, "--out", tmp_path / "made", "--block-size", 4)
+    assert done.exit_code == 0, done.output
+    before, after = (load_file(folder / "model.safetensors") for folder in (start, tmp_path / "made"))
+    assert list(before) == list(after) and all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_weights_that_never_saw_a_mask_are_decoded_with_a_word(
