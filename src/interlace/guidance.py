@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,12 @@ class ClassifierFree:
 
     Clean units are not told the label, so both forwards read and write the same memory. Source: arXiv:2207.12598.
     Raises ``SettingError`` for rows without a label.
+
+    >>> guide = ClassifierFree(1.5, null=9)
+    >>> guide.told(torch.tensor([3]))
+    [(tensor([3]), False), (tensor([9]), False)]
+    >>> guide([torch.tensor([2.0, 0.0]), torch.tensor([1.0, 0.0])])
+    tensor([2.5000, 0.0000])
     """
 
     scale: float
@@ -26,13 +32,13 @@ class ClassifierFree:
 
     hides = False
 
-    def __call__(self, predict: Callable[..., Tensor], label: Tensor | None) -> Tensor:
+    def told(self, label: Tensor | None) -> list[tuple[Tensor | None, bool]]:
         if label is None:
             raise SettingError("guidance needs a label for every row; pass label=[...]")
-        conditional = predict(label)
-        if self.scale == 1:
-            return conditional
-        return _guided(conditional, predict(torch.full_like(label, self.null)), self.scale)
+        return [(label, False)] if self.scale == 1 else [(label, False), (torch.full_like(label, self.null), False)]
+
+    def __call__(self, said: Sequence[Tensor]) -> Tensor:
+        return said[0] if self.scale == 1 else _guided(said, self.scale)
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,7 @@ class UnsupervisedGuidance:
     the past can be kept (memory "none"). Source: LLaDA (arXiv:2502.09992), whose ``cfg_scale`` is scale - 1;
     unsupervised guidance of masked models, arXiv:2410.18514.
 
-    >>> said = iter(torch.tensor([[2.0, 0.0], [1.0, 0.0]]))           # with the prompt, and without it
-    >>> UnsupervisedGuidance(1.5)(lambda label, hide=False: next(said), None)
+    >>> UnsupervisedGuidance(1.5)(torch.tensor([[2.0, 0.0], [1.0, 0.0]]))     # with the prompt, and without it
     tensor([2.5000, 0.0000])
     """
 
@@ -52,10 +57,13 @@ class UnsupervisedGuidance:
 
     hides = True
 
-    def __call__(self, predict: Callable[..., Tensor], label: Tensor | None) -> Tensor:
-        conditional = predict(label)
-        return _guided(conditional, predict(label, hide=True), self.scale)
+    def told(self, label: Tensor | None) -> list[tuple[Tensor | None, bool]]:
+        return [(label, False), (label, True)]
+
+    def __call__(self, said: Sequence[Tensor]) -> Tensor:
+        return _guided(said, self.scale)
 
 
-def _guided(conditional: Tensor, null: Tensor, scale: float) -> Tensor:
+def _guided(said: Sequence[Tensor], scale: float) -> Tensor:
+    conditional, null = said
     return null + scale * (conditional - null)

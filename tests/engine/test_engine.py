@@ -279,8 +279,10 @@ def test_a_request_that_is_cancelled_leaves_at_once() -> None:
     assert seen == set(numbers[1:3]) and engine.pool.used == 0
 
 
-def test_a_row_without_numbers_fails_alone() -> None:
-    made = model("sdar", block_size=4)
+@pytest.mark.parametrize(("system", "changes"), [("sdar", {}), ("llada", {"guidance": 1.7})])
+def test_a_row_without_numbers_fails_alone(system: str, changes: dict[str, Any]) -> None:
+    """Guided, it has none in the first of two forwards: the other rows of both go on."""
+    made = model(system, block_size=4, **changes)
     healthy = [Request((5, 6, 7 + i), 12, details=True, stop=()) for i in range(3)]
     banned = {"bias": {19: -100.0}}
     expected = [text(drive(Engine(made), [replace(one, **banned)])[0]) for one in healthy]

@@ -27,6 +27,7 @@ SYSTEMS: list[tuple[str, dict[str, Any]]] = [
     ("llada", {"block_size": 4, "threshold": 0.3}),
     ("llada", {"block_size": 4, "threshold": 0.3, "cache": "prefix"}),
     ("llada", {"block_size": 4, "threshold": 0.3, "cache": "dual"}),
+    ("llada", {"block_size": 4, "threshold": 0.3, "guidance": 1.7}),
     ("dream", {"block_size": 8, "steps": 4}),
     ("dream", {"block_size": 8, "steps": 4, "reveal": "ancestral"}),
     ("dream", {"block_size": 8, "steps": 4, "reveal": "least-uncertain", "order_temperature": 0.5}),

@@ -176,11 +176,11 @@ def test_what_a_change_of_a_unit_changes() -> None:
 
 
 def test_guidance() -> None:
-    def predict(label: Tensor | None) -> Tensor:
-        assert label is not None
-        return torch.stack([torch.tensor([[1.0, 2.0], [5.0, 6.0], [0.5, 0.0]])[c] for c in label.tolist()])
-
-    guided = ClassifierFree(1.5, null=2)(predict, torch.tensor([0, 1]))
+    said = torch.tensor([[1.0, 2.0], [5.0, 6.0], [0.5, 0.0]])
+    guide = ClassifierFree(1.5, null=2)
+    told = guide.told(torch.tensor([0, 1]))
+    assert [(label.tolist(), hide) for label, hide in told if label is not None] == [([0, 1], False), ([2, 2], False)]
+    guided = guide([said[label] for label, _ in told])
     assert guided.tolist() == [[0.5 + 1.5 * 0.5, 3.0], [0.5 + 1.5 * 4.5, 9.0]]
     parts = acdit()
     conditional, null = film(features(SIZE), SIZE, parts, 1), film(features(SIZE), SIZE, parts, CLASSES)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from interlace.attention.patterns import Bidirectional
-from interlace.engine import Engine, Request
 from interlace.errors import SettingError
 from interlace.generation import OPEN, Result, collect, generate
 from interlace.grid import Noise
@@ -22,7 +21,6 @@ from interlace.schedules import BehindPrompt
 from interlace.systems import Parts, find
 from interlace.training.objectives import OneCopyLoss
 
-from ..engine.tiny import model
 from .conftest import MASK, SHAPE, VOCABULARY, fill, same_alone_and_in_a_batch, tokens
 
 
@@ -224,15 +222,13 @@ def test_no_guidance_is_none_and_a_little_is_a_little(name: str) -> None:
 
 
 def test_where_there_is_no_guidance() -> None:
-    """Beside a cache, with a memory, in an engine, and of systems whose prompt cannot be taken away."""
+    """Beside a cache, with a memory, and of systems whose prompt cannot be taken away."""
     for stale in ("prefix", "dual"):
         with pytest.raises(SettingError, match=f"guidance is 2 with cache '{stale}', .*leave one of them out"):
             parts_of("llada", guidance=2.0, cache=stale)
     options = parts_of("llada", guidance=2.0).sampling | {"memory": "exact"}
     with pytest.raises(SettingError, match=r"guidance masks the prompt .*; the memory is 'exact', pass none"):
         generate(network(), [[1]], 4, **options)
-    with pytest.raises(SettingError, match="an engine gives a row one forward a step, guidance takes two"):
-        Engine(model("llada", block_size=4)).add(Request((5,), 4, settings={"guidance": 2.0}))
     for name in ("sdar", "ar", "diffusion-gemma"):
         with pytest.raises(SettingError, match="unknown setting 'guidance'"):
             parts_of(name, guidance=2.0)

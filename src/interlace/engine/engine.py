@@ -426,50 +426,50 @@ class Engine:
             if piece.steps:
                 step = walk.step(piece.steps)
                 feeds.append((piece, step, _fed(next(step))))
-        if not feeds:
-            return found
-        given = [(piece.lane.memory, feed, piece.lane.walk.process.shown(feed.content)) for piece, _, feed in feeds]
-        hidden = forward(self.network, self.pool, given)
-        self._counts["forwards"] += 1
-        asked: list[tuple[_Piece, Generator[Asked, Tensor, list[Event]], Head]] = []
-        for (piece, stepping, _), answer in zip(feeds, hidden, strict=True):
-            if stepping is None:
-                piece.lane.walk.commit([r for r, _ in piece.fills], [end for _, end in piece.fills])
-            else:
-                head = stepping.send(answer)
-                assert isinstance(head, Head)
-                asked.append((piece, stepping, head))
-        if not asked:
-            return found
-        for (piece, stepping, head), prediction in zip(
-            asked, heads(self.network, [head.hidden for _, _, head in asked]), strict=True
-        ):
-            found += self._advance(piece, stepping, head, prediction)
+        while feeds:  # again for rows that are guided
+            given = [(piece.lane.memory, feed, piece.lane.walk.process.shown(feed.content)) for piece, _, feed in feeds]
+            hidden = forward(self.network, self.pool, given)
+            self._counts["forwards"] += 1
+            asked: list[tuple[_Piece, Generator[Asked, Tensor, list[Event]], Head]] = []
+            for (piece, stepping, _), answer in zip(feeds, hidden, strict=True):
+                if stepping is None:
+                    piece.lane.walk.commit([r for r, _ in piece.fills], [end for _, end in piece.fills])
+                else:
+                    head = stepping.send(answer)
+                    assert isinstance(head, Head)
+                    asked.append((piece, stepping, head))
+            feeds = []
+            said = heads(self.network, [head.hidden for _, _, head in asked]) if asked else []
+            for (piece, stepping, head), prediction in zip(asked, said, strict=True):
+                further = self._advance(piece, stepping, head, prediction)
+                if isinstance(further, Feed):
+                    feeds.append((piece, stepping, further))
+                else:
+                    found += further
         return found
 
     def _advance(
         self, piece: _Piece, step: Generator[Asked, Tensor, list[Event]], head: Head, prediction: Tensor
-    ) -> list[Event | Failure]:
-        """The rows of a lane take their step; those for which the model gave no numbers end here."""
+    ) -> list[Event | Failure] | Feed:
+        """The rows of a lane take their step, or ask for one more forward first; those for which the model gave no
+        numbers end here."""
         lane = piece.lane
-        failed: list[Failure] = []
         bad = ~torch.isfinite(prediction.sum(-1)).reshape(-1)
         if bad.any():
             prediction = prediction.nan_to_num(0.0, 0.0, 0.0)
             owners = [r for r, count in zip(head.rows, head.counts, strict=True) for _ in range(count)]
             for r in sorted({owners[i] for i in bad.nonzero()[:, 0].tolist()}):
                 cause = "the model gave no numbers (NaN or infinite) for this request; check its weights"
-                failed.append(Failure(lane.jobs[r].number, EngineError(cause)))
-        jobs = [lane.jobs[r] for r in piece.steps]
-        self._counts["row_moves"] += len(jobs)
+                piece.failed[lane.jobs[r].number] = EngineError(cause)
         events: list[Event] = []
         try:
-            step.send(prediction)
+            return _fed(step.send(prediction))
         except StopIteration as done:
             events = done.value
         except SettingError as error:
-            failed = [Failure(job.number, error) for job in jobs]
-        lost = {failure.request for failure in failed}
+            piece.failed.update({lane.jobs[r].number: error for r in piece.steps})
+        self._counts["row_moves"] += len(piece.steps)
+        lost, failed = set(piece.failed), [Failure(number, error) for number, error in piece.failed.items()]
         kept = [(event, self._jobs[event.row]) for event in events if event.row not in lost]
         events = [replace(event, cached=job.cached, waited=job.waited or 0.0) for event, job in kept]
         for event, (_, job) in zip(events, kept, strict=True):
@@ -513,6 +513,7 @@ class _Piece:
     lane: _Lane
     steps: list[int]
     fills: list[tuple[int, int]]
+    failed: dict[int, Exception] = field(default_factory=dict)
 
 
 def _fed(asked: Asked) -> Feed:

@@ -53,10 +53,6 @@ def prepared(model: Model, request: Request, slots: int) -> Prepared:
     """
     model = (model if request.system is None else model.under(request.system)).with_(**request.settings)
     parts, config = model.parts, model.checkpoint.config
-    if parts.guide is not None:
-        raise SettingError(
-            "an engine gives a row one forward a step, guidance takes two; leave it out, or use interlace generate"
-        )
     stop = model.checkpoint.stop_token_ids if request.stop is None else request.stop
     bias = tuple(sorted(request.bias.items()))
     path = model.system.name, model.settings.model_dump_json(), request.details, request.drafts, request.top, bias

@@ -41,16 +41,19 @@ __all__ = ["Asked", "Feed", "Guide", "Head", "Row", "Walk"]
 
 
 class Guide(Protocol):
-    """How a prediction is made from several forwards: (predict, label) -> prediction.
+    """How a prediction is made from several forwards.
 
-    ``predict(label)`` is that of a forward under a label, ``predict(label, hide=True)`` of one in which all that was
-    known of a row at its start is masked. hides: whether it asks for that, so that no memory may keep anything.
+    ``told(label)``: what each of them is told, (label, hide); with ``hide`` all that was known of a row at its start is
+    masked. Called with what they said, in that order, it gives the prediction. hides: whether any hides, so that no
+    memory may keep anything.
     """
 
     @property
     def hides(self) -> bool: ...
 
-    def __call__(self, predict: Callable[..., Tensor], label: Tensor | None) -> Tensor: ...
+    def told(self, label: Tensor | None) -> list[tuple[Tensor | None, bool]]: ...
+
+    def __call__(self, said: Sequence[Tensor]) -> Tensor: ...
 
 
 @dataclass(eq=False)
@@ -419,20 +422,15 @@ class Walk:
         starts = [u * size - shift - spans[r].start for r, u, _ in live]
         read = self._where([r for r, _, _ in live], starts, cells, width - 1)
 
-        def predict(label: Tensor | None, hide: bool = False) -> Tensor:
-            feed = self.ahead(chosen, spans, label)
+        label = None if self.label is None else self.label[[row.number for row in rows]]
+        said = []
+        for one, hide in [(label, False)] if self.guide is None else self.guide.told(label):
+            feed = self.ahead(chosen, spans, one)
             if hide:
                 self._hide(feed)
-            hidden = self.fed(feed)
-            found: Tensor = self.network.head(self._read(hidden, read, wanted, counts, width))
-            return found
-
-        label = None if self.label is None else self.label[[row.number for row in rows]]
-        if self.guide is None:
-            hidden = self._read((yield self.ahead(chosen, spans, label)), read, wanted, counts, width)
-            prediction = yield Head(hidden, *self._owners(hidden, live, chosen, counts))
-        else:
-            prediction = self.guide(predict, label)
+            hidden = self._read((yield feed), read, wanted, counts, width)
+            said.append((yield Head(hidden, *self._owners(hidden, live, chosen, counts))))
+        prediction = said[0] if self.guide is None else self.guide(said)
 
         carry = None if self.carry is None else self.carry[where]
         points = partial(self._points, rows, live, together)
