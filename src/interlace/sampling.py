@@ -105,7 +105,7 @@ class Sampler:
     def __call__(self, logits: Tensor, uniform: Tensor | None) -> Candidates:
         """logits [m, vocab], uniform [m] in [0, 1) (unused and may be None when greedy)."""
         logits = logits.float()
-        if self.temperature > 0 and not self.raw:
+        if self.temperature not in (0, 1) and not self.raw:  # 1 changes nothing
             logits = logits / self.temperature
         if self.greedy:
             return Candidates(best(logits), logits)
