@@ -10,13 +10,11 @@ from torch import Tensor
 
 from interlace.attention.kernels import make_mask
 from interlace.attention.patterns import Bidirectional, BlockCausal, Causal, Pattern, Tags, dense
-from interlace.checkpoints import Checkpoint
 from interlace.evaluation.distance import Places, attention_distance
 from interlace.evaluation.layers import analyse
 from interlace.model import Model
-from interlace.nn import Transformer, TransformerConfig
-from interlace.systems import find
-from interlace.worlds.tokenizer import MASK_ID, character_tokenizer
+
+from ..letters import model
 
 N, D = 12, 8
 
@@ -121,18 +119,6 @@ def test_padding_sees_nothing() -> None:
     mask[..., 3, :] = False
     found = attention_distance(q, k, mask, place, place)
     assert found.isfinite().all() and (found[:, 3] == 0).all() and (found[:, 4] > 0).all()
-
-
-def model(system: str, **changes: Any) -> Model:
-    tokenizer = character_tokenizer("abcdefgh =()\n")
-    config = TransformerConfig(
-        vocab_size=tokenizer.get_vocab_size(), hidden_size=16, intermediate_size=24, num_layers=3, num_heads=4,
-        num_kv_heads=2, head_dim=8, max_positions=64,
-    )  # fmt: skip
-    net = Transformer(config).initialise(torch.Generator().manual_seed(0), std=0.5).eval()
-    found = find(system)
-    settings = found.settings if system == "ar" else found.settings.but(mask_id=MASK_ID, block_size=4, **changes)
-    return Model(Checkpoint(net, tokenizer, mask_token_id=MASK_ID), found, settings)
 
 
 TEXT = "abc(de)\ngh = ab"

@@ -11,10 +11,11 @@ import torch
 from interlace.errors import SettingError
 from interlace.evaluation.layers import _Sums, analyse
 from interlace.generation import collect, generate
-from interlace.model import Model
 from interlace.nn import Transformer, TransformerConfig
 from interlace.nn.skipping import choose, without
 from interlace.systems import find
+
+from ..letters import model
 
 VOCABULARY, MASK, LAYERS = 32, 31, 5
 WORKED = [0.90, 0.97, 0.99, 0.98, 0.96, 0.94, 0.97, 0.80]
@@ -178,21 +179,6 @@ def test_sums_by_hand() -> None:
     scaled = _Sums(3)
     scaled.add(states(rows * torch.tensor([1.0, 5.0, 0.1, 9.0])[:, None, None]), torch.ones(30, dtype=torch.bool))
     assert scaled.result("clean").similarity == pytest.approx(found.similarity), "lengths do not matter"
-
-
-def model(system: str) -> Model:
-    from interlace.checkpoints import Checkpoint
-    from interlace.worlds.tokenizer import MASK_ID, character_tokenizer
-
-    tokenizer = character_tokenizer("abcdefgh =()\n")
-    config = TransformerConfig(
-        vocab_size=tokenizer.get_vocab_size(), hidden_size=16, intermediate_size=24, num_layers=3, num_heads=2,
-        num_kv_heads=1, head_dim=8, max_positions=64,
-    )  # fmt: skip
-    net = Transformer(config).initialise(torch.Generator().manual_seed(0), std=0.5).eval()
-    found = find(system)
-    settings = found.settings if system == "ar" else found.settings.but(mask_id=MASK_ID, block_size=4)
-    return Model(Checkpoint(net, tokenizer, mask_token_id=MASK_ID), found, settings)
 
 
 def test_the_regimes() -> None:
