@@ -66,6 +66,36 @@ def test_a_masked_model_stays_what_it_is(tmp_path: Path) -> None:
         sdar = there
 
 
+def test_how_a_model_decodes_is_named(tmp_path: Path) -> None:
+    """config.json says what the format does not; the weights stay."""
+    sdar = tmp_path / "sdar"
+    convert(folder(tmp_path / "start"), sdar, "sdar", block_size=4)
+    convert(sdar, tmp_path / "faster", "sdar", changes={"threshold": "0.7", "reveal": "leading"})
+    faster = open_model(tmp_path / "faster")
+    assert (faster.system.name, faster.settings.threshold, faster.settings.reveal) == ("sdar", 0.7, "leading")
+    convert(tmp_path / "faster", tmp_path / "other", "sdar", system="efficient-dlm", changes={"half_life": 0.5})
+    other = open_model(tmp_path / "other")
+    assert (other.system.name, other.settings.threshold, other.settings.half_life) == ("efficient-dlm", 0.9, 0.5)
+    assert other.settings.block_size == 4 and same(sdar, tmp_path / "other")
+    convert(tmp_path / "other", tmp_path / "back", "sdar", system="sdar")
+    assert "system" not in json.loads((tmp_path / "back" / "config.json").read_text())
+    named = convert(folder(tmp_path / "ar"), tmp_path / "young", "sdar", system="efficient-dlm", block_size=4)
+    assert named.extra["config"]["system"] == "efficient-dlm"
+    for system, why in (
+        ("wedlm", "who sees whom differs"),
+        ("diffusion-gemma", "who sees whom differs"),
+        ("ar", "who sees whom differs"),
+        ("fast-dllm-v2", "where a token is predicted differs"),
+        ("acdit", "not both systems of text"),
+        ("nothing", "unknown system"),
+    ):
+        with pytest.raises(SettingError, match=why):
+            convert(sdar, tmp_path / "never", "sdar", system=system)
+    with pytest.raises(SettingError, match="threshold"):
+        convert(sdar, tmp_path / "never", "sdar", changes={"threshold": -1})
+    assert not (tmp_path / "never").exists()
+
+
 def test_a_mask_token_is_kept_found_or_made(tmp_path: Path) -> None:
     start = folder(tmp_path / "start")
     made = convert(start, tmp_path / "found", "sdar")
@@ -158,6 +188,10 @@ def test_the_command(call: Callable[..., Any], tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert (found["from"], found["to"], found["out"]) == ("qwen3", "sdar", str(tmp_path / "out"))
     assert load(tmp_path / "out").block_size == 4 and len(found["mapping"]) > 10
+    faster = ("--set", "threshold=0.5", "--set", "reveal=leading")
+    done = call("convert", tmp_path / "out", "--to", "sdar", "--out", tmp_path / "faster", *faster)
+    assert done.exit_code == 0, done.output
+    assert open_model(tmp_path / "faster").settings.threshold == 0.5
     nowhere = call("convert", start, "--to", "sdar")
     assert nowhere.exit_code == 2 and "pass --out DIR, or --dry-run" in nowhere.stderr
 

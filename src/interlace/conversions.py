@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .checkpoints import Checkpoint, expressible, families, inexpressible, load, save
 from .checkpoints.format import skeleton
 from .errors import SettingError
-from .model import naming, system_of
+from .model import naming, of_format, system_of
 from .recipes import free_token
+from .systems import System, find
+from .systems.system import Settings, TextSettings
 
 if TYPE_CHECKING:
     from .checkpoints import Summary
@@ -58,19 +61,25 @@ def convert(
     block_size: int | None = None,
     mask_token_id: int | None = None,
     dtype: str | None = None,
+    system: str | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
     """Write a checkpoint in the format ``to``; the weights stay what they are, and so does what the model can do.
 
     A format of masked models needs a mask token: the one that the checkpoint names, ``mask_token_id``, or the first
     free row of the embedding, for which the tokenizer gets a new special token. An autoregressive model in such a
-    format has still to be adapted.
+    format has still to be adapted. ``system`` and ``changes``: how the model decodes where nothing else is said,
+    written to config.json unless the format says so; a model that denoises already can be named as a system that reads
+    its weights in the same way.
 
     Raises ``SettingError`` for an unknown format, one that cannot express the network, another block size than the
-    model was trained for, and a mask token that is outside of the vocabulary or an ordinary token of the tokenizer;
-    ``CheckpointError`` for what ``load`` and ``save`` refuse.
+    model was trained for, a mask token that is outside of the vocabulary or an ordinary token of the tokenizer, a
+    system that reads such weights in another way, and impossible settings of it; ``CheckpointError`` for what ``load``
+    and ``save`` refuse.
 
     >>> convert("Qwen/Qwen3-0.6B", "as-sdar", "sdar", block_size=8).mask_token_id     # doctest: +SKIP
     151669
+    >>> convert("DIR", "faster", "sdar", changes={"threshold": 0.8})                  # doctest: +SKIP
     """
     found = load(path)
     _able(found, to)
@@ -88,12 +97,35 @@ def convert(
             f"are; leave it, or adapt the model with --block-size {size}"
         )
     made = replace(found, family=to, mask_token_id=mask, block_size=size)
-    if families()[found.family].masked or "system" in found.extra.get("config", {}):
+    known = families()[found.family].masked or "system" in found.extra.get("config", {})
+    if known or system is not None or changes:
         # it goes on as the system that it is, whatever the new format would say
-        system, settings = system_of(found)
-        made = replace(made, extra=naming(found.extra, system, settings, to))
+        before = system_of(found)
+        chosen, settings = before if known else (of_format(to), of_format(to).settings)
+        if system is not None and system != chosen.name:
+            chosen, settings = _another(before, system, made)
+        made = replace(made, extra=naming(found.extra, chosen, settings.but(**changes or {}), to))
     save(made, out, dtype)
     return made
+
+
+def _another(before: tuple[System, Settings], name: str, made: Checkpoint) -> tuple[System, Settings]:
+    """A system and its defaults, if it reads weights of the system before as that does."""
+    system, chosen = before[0], find(name)
+    if not isinstance(chosen.settings, TextSettings) or not isinstance(before[1], TextSettings):
+        raise SettingError(f"{name} and {system.name} are not both systems of text; leave the system out")
+    if not system.denoises:
+        return chosen, chosen.settings  # nothing is learnt yet
+    facts = {"mask_id": made.mask_token_id, "block_size": made.block_size, "eos_ids": made.stop_token_ids}
+    mine, other = (of.parts(settings.read(**facts)) for of, settings in (before, (chosen, chosen.settings)))
+    for what, a, b in (
+        ("who sees whom", mine.pattern, other.pattern),
+        ("noise", type(mine.process), type(other.process)),
+        ("where a token is predicted", mine.process.shift, other.process.shift),
+    ):
+        if a != b:
+            raise SettingError(f"{name} reads other weights than {system.name}: {what} differs; adapt the model to it")
+    return chosen, chosen.settings
 
 
 def _able(checkpoint: Checkpoint, to: str) -> Transformer:

@@ -162,6 +162,7 @@ def adapt(
     on_start: Callable[[Model, Rows, Lora | None], None] | None = None,
     lora: LoraSettings | None = None,
     teacher: str | Path | Model | None = None,
+    teacher_temperature: float = 1.0,
     **hooks: Any,
 ) -> Model:
     """Adapt a trained autoregressive model into another system; the finished model lies in ``training.out``.
@@ -172,7 +173,7 @@ def adapt(
     low-rank adapters and the mask token's row of the embedding, and leave the weights as they are; the adapters alone
     are written to ``adapter`` inside ``training.out``. ``teacher``: an autoregressive model of the same vocabulary (the
     one that is adapted, say) from whose probabilities masked tokens are learnt where it can know them
-    (``interlace.training.teacher``); held-out rows are measured without it.
+    (``interlace.training.teacher``), taken at ``teacher_temperature``; held-out rows are measured without it.
 
     A model that is of the system already goes on as it is, with its block size and its settings where no other are
     given: a further stage, of larger blocks say. ``stages`` in config.json lists them.
@@ -202,8 +203,10 @@ def adapt(
     usual = known if again and isinstance(known, TextSettings) else chosen.settings
     settings = usual.read(mask_id=mask, eos_ids=start.stop_token_ids).but(block_size=size, **changes or {})
     measure = objective = chosen.parts(settings).objective
+    if teacher is None and teacher_temperature != 1:
+        raise SettingError("teacher_temperature is that of a teacher, and there is none; pass teacher, or leave it out")
     if teacher is not None:
-        objective = _taught(objective, _teacher(teacher, tokenizer, start.network))
+        objective = _taught(objective, _teacher(teacher, tokenizer, start.network, teacher_temperature))
     rows, held_out = _corpus(data, start, tokenizer, training.seed, settings.block_size)
     adapters = None if lora is None else Lora(start, lora, [mask], training.seed)
     said = start.extra.get("config", {})
@@ -223,14 +226,17 @@ def adapt(
         on_start(adapted, rows, adapters)
     watched = None if probes is None else probes(adapted)
     source = teacher.checkpoint.source if isinstance(teacher, Model) else teacher
-    taught = {"teacher": None if source is None else str(source)}
+    at = "" if teacher_temperature == 1 else f" at temperature {teacher_temperature}"
+    taught = {"teacher": None if source is None else f"{source}{at}"}
     about = {"system": _written(chosen, settings)} | taught | identity(adapters)
     hooks = {"probes": watched, "about": about, "measure": measure, **hooks}
     train(start.network, objective, rows, training, held_out, **hooks)
     return finish(checkpoint, training.out, chosen, settings, adapters)
 
 
-def _teacher(teacher: str | Path | Model, tokenizer: Tokenizer, student: Transformer) -> Teacher:
+def _teacher(
+    teacher: str | Path | Model, tokenizer: Tokenizer, student: Transformer, temperature: float
+) -> Teacher:
     """A next-token model that reads the tokens of this tokenizer, and stays as it is while the student learns."""
     model = teacher if isinstance(teacher, Model) else load(teacher)
     source = model.checkpoint.source
@@ -243,7 +249,7 @@ def _teacher(teacher: str | Path | Model, tokenizer: Tokenizer, student: Transfo
         why = "has no tokenizer.json" if not theirs else f"has {other!r} as token {theirs[other]}, unlike the student"
         raise SettingError(f"the teacher {source} {why}; pass one with the student's tokenizer")
     network = deepcopy(model.network) if model.network is student else model.network
-    return Teacher(network.requires_grad_(False).eval())
+    return Teacher(network.requires_grad_(False).eval(), temperature)
 
 
 def _taught(objective: Objective, teacher: Teacher) -> Objective:

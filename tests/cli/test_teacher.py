@@ -34,6 +34,13 @@ def test_a_teacher_changes_what_is_learnt_and_not_what_is_measured(
     assert [line["held_out_loss"] for line in plain] == pytest.approx([line["held_out_loss"] for line in taught])
     assert all(abs(a["loss"] - b["loss"]) > 1e-4 for a, b in zip(plain, taught, strict=True))
 
+    surer = ("--teacher", base, "--teacher-temperature", 0.5)
+    assert call("adapt", *options, *still, *surer, "--out", tmp_path / "surer").exit_code == 0
+    sure = metrics(tmp_path / "surer")
+    assert all(abs(a["loss"] - b["loss"]) > 1e-4 for a, b in zip(sure, taught, strict=True))
+    other = call("adapt", *options, *still, "--teacher", base, "--out", tmp_path / "surer")
+    assert other.exit_code == 2 and f"(teacher {base} at temperature 0.5 -> {base})" in other.stderr
+
     out = tmp_path / "learnt"
     assert call("adapt", *options, "--out", out, "--teacher", base).exit_code == 0
     again = call("adapt", *options, "--out", out, "--teacher", base)
@@ -61,6 +68,8 @@ def test_teachers_that_cannot_teach(call: Any, base: str, corpus: Path, tmp_path
         (("--teacher", base, "--system", "diffusion-gemma"), "UniformTokens has none"),
         (("--teacher", base, "--system", "ar"), "NextTokenLoss has no masked tokens"),
         (("--teacher", tmp_path / "nothing"), "nothing"),
+        (("--teacher", base, "--teacher-temperature", 0), "teacher's temperature is 0.0; pass a number above 0"),
+        (("--teacher-temperature", 0.5), "that of a teacher, and there is none"),
     ):
         refused = call("adapt", *options, *more)
         assert refused.exit_code == 2, (more, refused.output)

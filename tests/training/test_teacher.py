@@ -108,6 +108,22 @@ def test_what_is_taught_is_the_cross_entropy_with_the_teacher() -> None:
     assert float(taught(STUDENT, data, seed, 0).total) == pytest.approx(float(chance @ torch.tensor(by_word)), rel=1e-5)
 
 
+@pytest.mark.parametrize("temperature", (0.5, 2.0))
+def test_a_temperature_is_that_of_the_chances(temperature: float) -> None:
+    data, row_of, at = row((0, 1, 1, 0, 1, 0), 0), torch.zeros(3, dtype=torch.long), torch.tensor([1, 3, 5])
+    plain = TEACHER(data, row_of, at, WORDS + 1).double()
+    powers = plain[:, :WORDS] ** (1 / temperature)
+    said = replace(TEACHER, temperature=temperature)(data, row_of, at, WORDS + 1)
+    torch.testing.assert_close(said[:, :WORDS].double(), powers / powers.sum(-1, keepdim=True), atol=1e-6, rtol=1e-5)
+    assert not said[:, WORDS:].any()
+
+
+@pytest.mark.parametrize("temperature", (0.0, -1.0, float("nan"), float("inf")))
+def test_a_temperature_is_above_zero(temperature: float) -> None:
+    with pytest.raises(SettingError, match="teacher's temperature is"):
+        replace(TEACHER, temperature=temperature)
+
+
 @pytest.mark.parametrize("pattern", [Causal(), BlockCausal()])
 def test_a_token_that_sees_what_stands_behind_it_is_not_taught(pattern: Pattern) -> None:
     index = torch.arange(6)[None]

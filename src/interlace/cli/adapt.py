@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Setting("block_size", int, "tokens per block", shown="the model's if it is of the system, else the system's"),
     SET,
     Setting("teacher", str, "learn masked tokens from what this autoregressive model says, where it can know them"),
+    Setting("teacher_temperature", float, "T of the teacher's p^(1/T), surer below 1", 1.0),
     *LORA,
     *TRAINING,
     *DATA,
@@ -38,6 +39,7 @@ def adapt(
     block_size: int | None,
     set: list[str] | None,
     teacher: str | None,
+    teacher_temperature: float,
     probe_prompts: int,
     json: bool,
     **settings: Any,
@@ -58,7 +60,9 @@ def adapt(
 
     With --teacher MODEL a masked token that sees nothing behind it is learnt from
     the probabilities that MODEL (the one that is adapted, say) gives for it,
-    which tell more than the one token of the text.
+    which tell more than the one token of the text. Below 1, --teacher-temperature
+    makes them surer, and with them the student. Texts that the student wrote
+    (interlace continue) teach it what to do behind its own mistakes.
 
     A run that was stopped, killed or that met a full disk goes on when the same
     command is given again.
@@ -93,7 +97,9 @@ def adapt(
                 _announce(f"{model} ({family})", becoming, rows, training, data, adapters)
 
         measured = probes(data, probe_prompts, training.seed)
-        adapted = run(base, training, data, system, block_size, assignments(set), measured, on_start, lora, teacher)
+        taught: dict[str, Any] = {"teacher": teacher, "teacher_temperature": teacher_temperature}
+        changes = assignments(set)
+        adapted = run(base, training, data, system, block_size, changes, measured, on_start, lora, **taught)
     finished(adapted, training, json, lora)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SettingError
 from .command import Setting, command
 from .console import print_json, say, table
+from .settings import SET, assignments
 
 if TYPE_CHECKING:
     from ..conversions import Renamed
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     Setting("block_size", int, "tokens per block that config.json shall name", shown="as it is"),
     Setting("mask_token_id", int, "id of the mask token", shown="the checkpoint's, or the first free row"),
     Setting("dtype", str, "of the weights: float32, bfloat16 or float16", shown="as stored"),
+    Setting("system", str, "system that config.json shall name: one that reads the weights alike", shown="as it is"),
+    SET,
     Setting("dry_run", bool, "write nothing, and print which tensor becomes which", False),
     panel="Use",
 )
@@ -36,6 +39,8 @@ def convert(
     block_size: int | None,
     mask_token_id: int | None,
     dtype: str | None,
+    system: str | None,
+    set: list[str] | None,
     dry_run: bool,
     json: bool,
 ) -> None:
@@ -44,10 +49,14 @@ def convert(
     An autoregressive model in the format of a diffusion model still has to be
     adapted; interlace adapt writes the right format by itself.
 
+    With --set (and --system) config.json says how the model decodes where nothing
+    else is said: the threshold, say, that was measured to lose nothing.
+
     [bold]Examples[/bold]
       interlace convert twin --to interlace --out ours
       interlace convert Qwen/Qwen3-0.6B --to sdar --dry-run
       interlace convert DIR --to qwen3 --out plain --dtype bfloat16
+      interlace convert DIR --to sdar --out faster --set threshold=0.8
 
     With --json the object has from, to, out and mapping: of every parameter ours,
     shape, source and target.
@@ -66,7 +75,7 @@ def convert(
     rows = mapping(before, to)
     if not dry_run:
         assert out is not None
-        made = run(folder, out, to, block_size, mask_token_id, dtype)
+        made = run(folder, out, to, block_size, mask_token_id, dtype, system, assignments(set))
     if json:
         written = None if dry_run else out
         print_json({"from": before.family, "to": to, "out": written, "mapping": [asdict(row) for row in rows]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ..attention.kernels import make_mask
 from ..attention.patterns import Causal, Pattern, Tags, dense
+from ..errors import SettingError
 from .batch import Batch
 
 if TYPE_CHECKING:
@@ -37,8 +39,10 @@ class Teacher:
 
     Args:
         network: reads the student's tokens, or the first ids of them. It is not learnt, and follows the batch's device.
+        temperature: T of p_T ~ p^(1/T), which stands for p above: of a teacher that draws at T, which below 1 is surer.
 
-    Source: soft targets (arXiv:1503.02531), where the teacher's condition and the student's agree.
+    Source: soft targets (arXiv:1503.02531), where the teacher's condition and the student's agree. Texts that the
+    student itself wrote make it on-policy (arXiv:2306.13649). Raises ``SettingError`` for a temperature not above 0.
 
     >>> from interlace.attention.patterns import BlockCausal
     >>> i = torch.arange(5)[None]
@@ -49,6 +53,11 @@ class Teacher:
     """
 
     network: Transformer
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise SettingError(f"the teacher's temperature is {self.temperature}; pass a number above 0")
 
     def teaches(self, batch: Batch, pattern: Pattern, tags: Tags, masked: Tensor, at: Tensor) -> Tensor:
         """Which tokens of the noisy copies have its probabilities as target, boolean [rows, copies, n].
@@ -71,7 +80,7 @@ class Teacher:
         """The probabilities of the tokens at places ``at`` of rows ``row``, [len(at), vocabulary]."""
         self.network.to(batch.content.device)
         hidden = in_order(self.network, batch, Causal())[row, at - 1]
-        said = self.network.head(hidden).float().softmax(-1)
+        said = (self.network.head(hidden).float() / self.temperature).softmax(-1)
         return F.pad(said, (0, vocabulary - said.shape[-1]))
 
 
