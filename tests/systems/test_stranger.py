@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,6 +42,10 @@ class Wandering:
         if name == "divergence":
             raise AttributeError(name)
         return getattr(self.inner, name)
+
+
+SYSTEMS: Any = systems.systems.__wrapped__
+"""What looks for the files, each time anew."""
 
 
 class Own(TextSettings):
@@ -151,3 +156,25 @@ def test_a_file_is_named_at_the_command_line_and_by_no_request() -> None:
     with pytest.raises(ValidationError):
         Own.model_validate({"table": "/etc/passwd"}, strict=True)  # as the server reads settings
     assert OWN.settings.but(table="t").table == Path("t")
+
+
+def test_two_files_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither hides the other; a file that takes over another's system is no second one."""
+    one, again = (SimpleNamespace(__name__=name, SYSTEM=OWN) for name in ("a", "b"))
+    other = SimpleNamespace(__name__="c", SYSTEM=replace(OWN, title="Other"))
+    found: list[Any] = [one, again]
+    monkeypatch.setattr(systems, "modules", lambda package: iter(found))
+    assert SYSTEMS() == {"own": OWN}
+    found.append(other)
+    with pytest.raises(SettingError, match=r"^a and c are both systems named 'own'; rename one$"):
+        SYSTEMS()
+
+
+def test_a_check_that_is_not_there_yet() -> None:
+    from interlace.claims import reproduce
+
+    said = r"'diffusion-gemma' has no claim check; .*; write claims/diffusion_gemma\.py$"
+    with pytest.raises(SettingError, match=said):
+        reproduce("diffusion-gemma")
+    with pytest.raises(SettingError, match=r"'sadr' has no claim check; those that have one: [^;]*$"):
+        reproduce("sadr")
