@@ -93,6 +93,8 @@ def test_how_a_model_decodes_is_named(tmp_path: Path) -> None:
             convert(sdar, tmp_path / "never", "sdar", system=system)
     with pytest.raises(SettingError, match="threshold"):
         convert(sdar, tmp_path / "never", "sdar", changes={"threshold": -1})
+    with pytest.raises(SettingError, match="mask_id is no setting of decoding"):
+        convert(sdar, tmp_path / "never", "sdar", changes={"mask_id": 5})
     assert not (tmp_path / "never").exists()
 
 

@@ -228,7 +228,8 @@ def _awake(network: Transformer, generator: torch.Generator) -> Transformer:
 
 def _named(system: str, settings: Settings, data: ClipData) -> dict[str, Any]:
     """What config.json says of the system, so that ``load`` finds it, and of the data, so that labels have names."""
-    return {"config": {"system": system, "settings": settings.model_dump(), "data": data.model_dump(mode="json")}}
+    chosen, drawn = (one.model_dump(mode="json") for one in (settings, data))
+    return {"config": {"system": system, "settings": chosen, "data": drawn}}
 
 
 def _claim(folder: Path, mine: dict[str, Any], main: bool) -> None:

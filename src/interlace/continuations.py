@@ -172,7 +172,8 @@ def write_continuations(
 def _keys(model: Model, length: int, seed: int) -> Callable[[str], str]:
     """The key of a prompt's line: equal keys, equal lines. The last norm stands for the weights: training moves it."""
     weights = model.network.norm.weight.detach().float().cpu().numpy().tobytes()
-    how = json.dumps([str(model.checkpoint.source), model.system.name, model.settings.model_dump(), length, seed])
+    settings = model.settings.model_dump(mode="json")
+    how = json.dumps([str(model.checkpoint.source), model.system.name, settings, length, seed])
     start = blake2b(weights + how.encode(), digest_size=8)
 
     def key(prompt: str) -> str:

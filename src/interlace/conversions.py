@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from .checkpoints import Checkpoint, expressible, families, inexpressible, load, save
 from .checkpoints.format import skeleton
 from .errors import SettingError
-from .model import naming, of_format, system_of
+from .model import facts, naming, of_format, system_of
 from .recipes import free_token
 from .systems import System, find
-from .systems.system import Settings, TextSettings
+from .systems.system import CHECKPOINT, Settings, TextSettings
 
 if TYPE_CHECKING:
     from .checkpoints import Summary
@@ -97,6 +97,9 @@ def convert(
             f"are; leave it, or adapt the model with --block-size {size}"
         )
     made = replace(found, family=to, mask_token_id=mask, block_size=size)
+    own = sorted(CHECKPOINT & set(changes or {}))
+    if own:
+        raise SettingError(f"{own[0]} is no setting of decoding, but what the checkpoint is; leave it out")
     known = families()[found.family].masked or "system" in found.extra.get("config", {})
     if known or system is not None or changes:
         # it goes on as the system that it is, whatever the new format would say
@@ -116,8 +119,8 @@ def _another(before: tuple[System, Settings], name: str, made: Checkpoint) -> tu
         raise SettingError(f"{name} and {system.name} are not both systems of text; leave the system out")
     if not system.denoises:
         return chosen, chosen.settings  # nothing is learnt yet
-    facts = {"mask_id": made.mask_token_id, "block_size": made.block_size, "eos_ids": made.stop_token_ids}
-    mine, other = (of.parts(settings.read(**facts)) for of, settings in (before, (chosen, chosen.settings)))
+    said = facts(made)
+    mine, other = (of.parts(settings.read(**said)) for of, settings in (before, (chosen, chosen.settings)))
     for what, a, b in (
         ("who sees whom", mine.pattern, other.pattern),
         ("noise", type(mine.process), type(other.process)),

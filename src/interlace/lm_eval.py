@@ -129,7 +129,7 @@ def register() -> type[Any]:
             model = self.harness.model
             return {
                 "model_system": model.system.name,
-                "model_settings": model.settings.model_dump(),
+                "model_settings": model.settings.model_dump(mode="json"),
                 "model_num_parameters": sum(p.numel() for p in model.network.parameters()),
                 "model_likelihood": "exact" if self.harness.exact else f"bound, {self.harness.draws} draws",
             }

@@ -23,7 +23,7 @@ from .systems.system import CHECKPOINT, Settings, TextSettings
 from .training.suffix_first import suffix_first_order
 from .worlds.tokenizer import encode, encode_prompt
 
-__all__ = ["BUNDLED", "Gap", "Model", "load", "locate", "naming", "of_format", "system_of"]
+__all__ = ["BUNDLED", "Gap", "Model", "facts", "load", "locate", "naming", "of_format", "system_of"]
 
 BUNDLED = Path(__file__).parent / "models"
 
@@ -59,10 +59,13 @@ class Model:
     def with_(self, **changes: Any) -> Model:
         """The same weights under other settings (steps, threshold, temperature, ...); ``None`` changes nothing.
 
-        Raises ``SettingError`` for unknown or impossible settings, and for a block size that the model was not
-        trained for, or that its system does not decode by.
+        Raises ``SettingError`` for unknown or impossible settings, for what the checkpoint says (its mask), and for a
+        block size that the model was not trained for, or that its system does not decode by.
         """
         settings = self.settings.but(**changes)
+        said = next((n for n in sorted(CHECKPOINT - {"block_size"}) if changes.get(n) is not None), None)
+        if said is not None and getattr(settings, said) != getattr(self.settings, said):
+            raise SettingError(f"{said} is what the checkpoint says, {getattr(self.settings, said)}; leave it out")
         if changes.get("block_size") is not None:
             self._check(settings.block_size)
         return replace(self, settings=settings)
@@ -274,16 +277,24 @@ def _decoded(checkpoint: Checkpoint, chosen: System, defaults: Settings, path: s
         raise SettingError(
             f"{path} does not generate text, as {chosen.name} does; pass a model of text, or leave the system out"
         )
-    if isinstance(defaults, TextSettings) and chosen.name != "ar":
-        if checkpoint.mask_token_id is None:
+    if isinstance(defaults, TextSettings) and chosen.denoises:
+        if chosen.masks and checkpoint.mask_token_id is None:
             raise SettingError(
                 f"{path} has no mask token, so {chosen.name} cannot decode it; adapt it first: interlace adapt "
                 f"--system {chosen.name} --model {path}"
             )
-        defaults = defaults.read(
-            mask_id=checkpoint.mask_token_id, block_size=checkpoint.block_size, eos_ids=checkpoint.stop_token_ids
-        )
+        defaults = defaults.read(**facts(checkpoint))
     return Model(checkpoint, chosen, defaults)
+
+
+def facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a checkpoint says of the settings that are named in ``CHECKPOINT``; None where it says nothing."""
+    return {
+        "mask_id": checkpoint.mask_token_id,
+        "block_size": checkpoint.block_size,
+        "eos_ids": checkpoint.stop_token_ids,
+        "vocab_size": checkpoint.config.vocab_size,
+    }
 
 
 def system_of(checkpoint: Checkpoint) -> tuple[System, Settings]:
@@ -308,8 +319,8 @@ def naming(extra: dict[str, Any], system: System, settings: Settings, family: st
     What an earlier adaptation named there is gone.
     """
     config = {name: value for name, value in extra.get("config", {}).items() if name not in ("system", "settings")}
-    usual = system.settings.model_dump()
-    given = settings.model_dump(exclude=CHECKPOINT)
+    usual = system.settings.model_dump(mode="json")
+    given = settings.model_dump(mode="json", exclude=CHECKPOINT)
     ours = {name: value for name, value in given.items() if value != usual[name]}
     if of_format(family) is not system or ours:
         config |= {"system": system.name, "settings": ours}

@@ -17,7 +17,7 @@ from .checkpoints.adapter import save_adapter
 from .checkpoints.tokens import MASKS
 from .errors import SettingError
 from .lora import Lora, LoraSettings, identity
-from .model import Model, load, naming, of_format, system_of
+from .model import Model, facts, load, naming, of_format, system_of
 from .nn import Transformer, TransformerConfig
 from .systems import find
 from .systems.system import CHECKPOINT, TextSettings
@@ -167,13 +167,14 @@ def adapt(
 ) -> Model:
     """Adapt a trained autoregressive model into another system; the finished model lies in ``training.out``.
 
-    The weights start as they are: the mask token takes a free row of the embedding (Qwen3 has some), or one that the
-    tokenizer already has for it. ``changes``: other settings of the system. ``probes(model)`` are measurements made at
-    every evaluation; ``on_start`` is called with the model that is to be, its rows and its adapters. ``lora``: learn
-    low-rank adapters and the mask token's row of the embedding, and leave the weights as they are; the adapters alone
-    are written to ``adapter`` inside ``training.out``. ``teacher``: an autoregressive model of the same vocabulary (the
-    one that is adapted, say) from whose probabilities masked tokens are learnt where it can know them
-    (``interlace.training.teacher``), taken at ``teacher_temperature``; held-out rows are measured without it.
+    The weights start as they are: the mask token, where the system has one, takes a free row of the embedding (Qwen3
+    has some), or one that the tokenizer already has for it. ``changes``: other settings of the system.
+    ``probes(model)`` are measurements made at every evaluation; ``on_start`` is called with the model that is to be,
+    its rows and its adapters. ``lora``: learn low-rank adapters and the mask token's row of the embedding, and leave
+    the weights as they are; the adapters alone are written to ``adapter`` inside ``training.out``. ``teacher``: an
+    autoregressive model of the same vocabulary (the one that is adapted, say) from whose probabilities masked tokens
+    are learnt where it can know them (``interlace.training.teacher``), taken at ``teacher_temperature``; held-out rows
+    are measured without it.
 
     A model that is of the system already goes on as it is, with its block size and its settings where no other are
     given: a further stage, of larger blocks say. ``stages`` in config.json lists them.
@@ -195,23 +196,26 @@ def adapt(
     start, tokenizer = _opened(base, training, lora)
     before, known = system_of(start)
     again = before is chosen and start.block_size is not None
-    mask = start.mask_token_id if start.mask_token_id is not None else free_token(start)
-    twice = {"block_size", "mask_id"} & set(changes or {})
+    twice = sorted(CHECKPOINT & set(changes or {}))
     if twice:
-        raise SettingError(f"{twice.pop()} is no other setting; pass block_size itself, and mask_id never")
+        raise SettingError(f"{twice[0]} is no other setting; pass block_size itself, and what a checkpoint says never")
+    mask = start.mask_token_id
+    if mask is None and chosen.masks:
+        mask = free_token(start)
     size = start.block_size if again and block_size is None else block_size
     usual = known if again and isinstance(known, TextSettings) else chosen.settings
-    settings = usual.read(mask_id=mask, eos_ids=start.stop_token_ids).but(block_size=size, **changes or {})
+    said = facts(replace(start, mask_token_id=mask, block_size=size))
+    settings = usual.read(**said).but(**changes or {})
     measure = objective = chosen.parts(settings).objective
     if teacher is None and teacher_temperature != 1:
         raise SettingError("teacher_temperature is that of a teacher, and there is none; pass teacher, or leave it out")
     if teacher is not None:
         objective = _taught(objective, _teacher(teacher, tokenizer, start.network, teacher_temperature))
     rows, held_out = _corpus(data, start, tokenizer, training.seed, settings.block_size)
-    adapters = None if lora is None else Lora(start, lora, [mask], training.seed)
-    said = start.extra.get("config", {})
+    adapters = None if lora is None else Lora(start, lora, [] if mask is None else [mask], training.seed)
     stages = [*_stages(start, before), {"system": chosen.name, "block_size": settings.block_size}]
-    extra = {**start.extra, "config": {**said, "suffix_first": data.suffix_first, "stages": stages}}
+    config = start.extra.get("config", {})
+    extra = {**start.extra, "config": {**config, "suffix_first": data.suffix_first, "stages": stages}}
     formats = (chosen.format, *chosen.written_as, "interlace")
     family = next(name for name in formats if name is not None and expressible(start, name))
     checkpoint = replace(
@@ -263,14 +267,13 @@ def _stages(start: Checkpoint, system: System) -> list[dict[str, Any]]:
     said = start.extra.get("config", {}).get("stages")
     if isinstance(said, list):
         return said
-    masked = start.block_size is not None and start.mask_token_id is not None
-    return [{"system": system.name, "block_size": start.block_size}] if masked else []
+    return [] if start.block_size is None else [{"system": system.name, "block_size": start.block_size}]
 
 
 def _written(system: System, settings: TextSettings) -> str:
     """A system with what is not usual of its settings, in one line."""
-    usual = system.settings.model_dump(exclude={"block_size"})
-    mine = settings.model_dump(exclude=CHECKPOINT - {"block_size"})
+    usual = system.settings.model_dump(mode="json", exclude={"block_size"})
+    mine = settings.model_dump(mode="json", exclude=CHECKPOINT - {"block_size"})
     given = {name: value for name, value in mine.items() if usual.get(name) != value}
     return f"{system.name}:" + ",".join(f"{name}={value}" for name, value in sorted(given.items()))
 

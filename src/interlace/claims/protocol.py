@@ -228,12 +228,14 @@ def reproduce(
     """
     from ..report.board import render
     from ..report.files import write_whole
+    from ..systems import systems
 
     if name not in checks():
-        raise SettingError(f"{name!r} has no claim check; those that have one: {', '.join(checks()) or 'none'}")
+        own = f"; write claims/{name.replace('-', '_')}.py" if name in systems() else ""
+        raise SettingError(f"{name!r} has no claim check; those that have one: {', '.join(checks()) or 'none'}{own}")
     about = subject(name)
     if about.claim is None:
-        raise SettingError(f"system {name!r} carries no claim; add one to systems/{name}.py")
+        raise SettingError(f"system {name!r} carries no claim; add one to systems/{name.replace('-', '_')}.py")
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)  # refused before the work, not after it

@@ -117,7 +117,7 @@ def _announce(
         **learning(made.network, training, adapters),
         "system": f"{model.system.title}, {model.system.paper}",
         "block_size": " after ".join(map(str, stages[::-1])),
-        "mask token": f"{model.tokenizer.id_to_token(mask)}, id {mask}",
+        **({} if mask is None else {"mask token": f"{model.tokenizer.id_to_token(mask)}, id {mask}"}),
         "format": _format(model),
         "rows": f"{text['rows']:,} per epoch, {text['fill']:.0%} text",
     }

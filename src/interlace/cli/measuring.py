@@ -110,8 +110,9 @@ def measured(
     from dataclasses import asdict
 
     from ..evaluation import frontier, likelihood
+    from ..evaluation.likelihood import kind
 
-    scored = likelihood(model, asked.texts, draws, seed, progress=True) if asked.texts else None
+    scored = likelihood(model, asked.texts, draws, seed, progress=True) if asked.texts and kind(model) else None
     points = []
     if asked.prompts:
         found = frontier(model, asked.prompts, asked.cases, sweep, length, at_once, seed, progress=True)
@@ -139,7 +140,7 @@ def measured(
                     "batch_rows": at_once,
                 }
             )
-    settings, config = model.settings.model_dump(), model.network.config
+    settings, config = model.settings.model_dump(mode="json"), model.network.config
     weight = next(model.network.parameters())
     kept = model.parts.memory != "none"
     cache = kept * 2 * config.num_layers * config.num_kv_heads * config.head_dim * weight.element_size()
@@ -179,6 +180,7 @@ def measure(
     if min(texts, prompts, holes) < 0 or min(draws, length, batch_rows, prompt_tokens) < 1:
         least = "--draws, --length, --batch-rows and --prompt-tokens"
         raise SettingError(f"--texts, --prompts and --holes are 0 or more, {least} 1 or more; correct them")
+    from ..evaluation.likelihood import kind
     from ..training.text import DataSettings, mixture
     from .config import make
     from .console import say
@@ -198,6 +200,9 @@ def measure(
     for what, wanted, have in (("texts", texts, asked.texts), ("prompts", prompts, asked.prompts)):
         if len(have) < wanted:
             say(f"the held-out text is enough for {len(have)} {what}, not for {wanted}")
+    for name, model in opened:
+        if asked.texts and kind(model) is None:
+            say(f"{name} ({model.system.title}) has not even a bound of its likelihood here; it is left out")
     found = []
     for name, model in opened:
         if each is None:

@@ -81,7 +81,11 @@ def _changed(found: Model, decoding: Mapping[str, Any]) -> Model:
     twice = next((name for name in others if named.get(name) is not None), None)
     if twice is not None:
         raise SettingError(f"{twice} is given by --{twice.replace('_', '-')} and by --set; pass one of them")
-    changed = found.with_(**(named | others))
+    given = {name: value for name, value in (named | others).items() if value is not None}
+    changed = found.with_(**given)
+    idle = given.keys() - changed.system.reads(changed.settings) if given else ()
+    for name in sorted(idle):
+        say(f"{name} changes nothing of {changed.system.name} as it is set; leave it out")
     return changed.without(decoding["skip_layers"]) if decoding.get("skip_layers") else changed
 
 

@@ -94,7 +94,7 @@ def solved(
                 points.append({"dial": dial, "threshold": value, **_point(done)})
             about = {"model": name, "system": model.system.name, "task": task, "tasks": len(tasks), "shots": shots}
             how = {"chat": chat, "samples": samples, "length": length, "batch_rows": batch_rows, "seed": seed}
-            found.append({**about, **how, "settings": model.settings.model_dump(), "points": points})
+            found.append({**about, **how, "settings": model.settings.model_dump(mode="json"), "points": points})
             if each is not None:
                 each(found[-1])
     if out:

@@ -21,7 +21,7 @@ def systems(json: bool) -> None:
             "paper": s.paper,
             "summary": s.summary,
             "format": s.format,
-            "settings": s.settings.model_dump(),
+            "settings": s.settings.model_dump(mode="json"),
             "claim": s.claim.paper if s.claim else None,
         }
         for s in found().values()

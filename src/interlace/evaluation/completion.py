@@ -141,5 +141,5 @@ def complete(
             records.append(
                 Completion(prompt.name, prompt.text, text, parses, tokens, result.forwards, result.stopped, result)
             )
-    settings = model.settings.model_dump()
+    settings = model.settings.model_dump(mode="json")
     return Completions(tuple(records), seconds, length, at_once, seed, settings, alone, peak())

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..processes import NextToken, Speculative
 from ..worlds.verifiers import InfillCase, exact_match
 from .progress import watched
 from .rates import rate_interval
@@ -85,7 +84,7 @@ def infill(
 
     >>> infill(model, infill_cases(standard_library("heldout"), 40, model.tokenizer))    # doctest: +SKIP
     """
-    causal = isinstance(model.parts.process, NextToken | Speculative)
+    causal = not model.parts.fills
     records = []
     began = time.perf_counter()
     for case in watched(cases, len(cases), "infilling", progress):
@@ -101,4 +100,4 @@ def infill(
         records.append(Filling(case.name, case.kind, text, exact, right, size, result.forwards))
     seconds = time.perf_counter() - began
     sees: Sees = "left side" if causal else "both sides" if model.reads_suffix_first else "last block"
-    return Fillings(tuple(records), seconds, seed, sees, model.settings.model_dump())
+    return Fillings(tuple(records), seconds, seed, sees, model.settings.model_dump(mode="json"))

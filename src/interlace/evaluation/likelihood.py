@@ -37,17 +37,17 @@ from ..attention.kernels import make_mask
 from ..attention.patterns import Bidirectional, Tags
 from ..errors import DataError, SettingError
 from ..grid import Noise
-from ..processes import AbsorbingMask, NextToken, Speculative, UniformTokens
+from ..processes import NextToken, Speculative
 from ..training.objectives import DenoisingLoss, OneCopyLoss, TwoCopyLoss
 from ..worlds.corpus import Document
-from .noising import Asking, noised
+from .noising import Asking, bounded, noised
 from .progress import watched
 from .rates import around, ratio
 
 if TYPE_CHECKING:
     from ..model import Model
 
-__all__ = ["Likelihood", "Row", "Score", "exact", "likelihood", "pieces", "room", "score"]
+__all__ = ["Likelihood", "Row", "Score", "exact", "kind", "likelihood", "pieces", "room", "score"]
 
 
 @dataclass(frozen=True)
@@ -152,13 +152,25 @@ class Score(NamedTuple):
     likeliest: bool | None
 
 
+def kind(model: Model) -> Literal["exact", "bound"] | None:
+    """What is known of a model's likelihood: None where there is not even a bound here."""
+    process, objective = model.parts.process, model.parts.objective
+    if isinstance(process, NextToken | Speculative):
+        return "exact"
+    full = isinstance(objective, OneCopyLoss) and isinstance(objective.pattern, Bidirectional)
+    return "bound" if bounded(process) and (full or isinstance(objective, TwoCopyLoss)) else None
+
+
 def exact(model: Model) -> bool:
     """Whether a model's likelihood is known exactly. ``SettingError`` for one that has not even a bound here."""
-    process, objective = model.parts.process, model.parts.objective
-    full = isinstance(objective, OneCopyLoss) and isinstance(objective.pattern, Bidirectional)
-    if not isinstance(process, NextToken) and not isinstance(objective, TwoCopyLoss) and not full:
-        raise SettingError(f"{model.system.name} has no likelihood here; pass a next-token or a diffusion text model")
-    return isinstance(process, NextToken | Speculative)
+    found = kind(model)
+    if found is None:
+        process = type(model.parts.process).__name__
+        raise SettingError(
+            f"{model.system.name} has no likelihood here ({process} and its objective give no bound); leave the "
+            "likelihood out, or pass a next-token or a masked diffusion text model"
+        )
+    return found == "exact"
 
 
 def room(model: Model) -> int:
@@ -235,7 +247,7 @@ def _exact(model: Model, rows: Sequence[Row]) -> list[Score]:
 
 def _bound(model: Model, rows: Sequence[Row], draws: int) -> list[Score]:
     objective, process = model.parts.objective, model.parts.process
-    assert isinstance(objective, DenoisingLoss) and isinstance(process, AbsorbingMask | UniformTokens)
+    assert isinstance(objective, DenoisingLoss)
     network, layout, shift = model.network, objective.layout, process.shift
     clean, index, given, length = _rectangle(rows, layout.size, next(network.parameters()).device)
     count, width = clean.shape

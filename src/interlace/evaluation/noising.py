@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..grid import Noise
-from ..processes import AbsorbingMask, UniformTokens
+from ..processes import Process
+from ..processes.masked import MaskedTokens
 
-__all__ = ["Asking", "Noised", "noised"]
+__all__ = ["Asking", "Noised", "bounded", "noised"]
 
 
 class Asking(NamedTuple):
@@ -43,9 +44,19 @@ class Noised(NamedTuple):
     cost: Callable[[Tensor], Tensor]
 
 
-def noised(process: AbsorbingMask | UniformTokens, asking: Asking, draw: int) -> Noised:
-    """One draw of the process's noise."""
-    return _replaced(process, asking, draw) if isinstance(process, UniformTokens) else _masked(process, asking, draw)
+def bounded(process: Process) -> bool:
+    """Whether its noise gives a bound: it masks, or tells the ``divergence`` of a step.
+
+    >>> from interlace.processes import NextToken, UniformTokens
+    >>> bounded(UniformTokens()), bounded(NextToken())
+    (True, False)
+    """
+    return hasattr(process, "divergence") or isinstance(process, MaskedTokens)
+
+
+def noised(process: Process, asking: Asking, draw: int) -> Noised:
+    """One draw of the noise of a process that is ``bounded``."""
+    return _replaced(process, asking, draw) if hasattr(process, "divergence") else _masked(process, asking, draw)
 
 
 def _places(asking: Asking, draw: int) -> tuple[range, list[int], list[int]]:
@@ -65,7 +76,7 @@ def _spread(asking: Asking, draw: int) -> Tensor:
     return (u + along + draw / asking.draws).frac()
 
 
-def _masked(process: AbsorbingMask, asking: Asking, draw: int) -> Noised:
+def _masked(process: Any, asking: Asking, draw: int) -> Noised:
     """In a unit of L scored tokens m of them are masked, m = 1 + floor(L v), with the weight L / m."""
     scored = asking.scored.unflatten(1, (-1, asking.size))
     free = scored.sum(-1)
@@ -82,13 +93,15 @@ def _masked(process: AbsorbingMask, asking: Asking, draw: int) -> Noised:
     return Noised(asking.clean.masked_fill(chosen | asking.filling, process.mask_id), asked, cost)
 
 
-def _replaced(process: UniformTokens, asking: Asking, draw: int) -> Noised:
-    """Every scored token of a unit is random with probability t = k / L, k = 1 + floor(L v); it stands for L steps."""
+def _replaced(process: Any, asking: Asking, draw: int) -> Noised:
+    """Every scored token of a unit is at level t = k / L, k = 1 + floor(L v); it stands for L steps."""
     steps, shape = asking.size, tuple(asking.clean.shape[1:])
     t = ((1 + (steps * _spread(asking, draw)).long()) / steps).float().repeat_interleave(steps, 1)
     level = t.where(asking.scored, 0.0).masked_fill(asking.filling, 1.0)
     places = _places(asking, draw)
-    number = asking.noise.uniform(*places, shape).double() + asking.noise.token(*places, shape)
+    number = asking.noise.uniform(*places, shape)
+    if process.noise == "token":
+        number = number.double() + asking.noise.token(*places, shape)
     noisy = process.corrupt(asking.clean, level, number)
 
     def cost(prediction: Tensor) -> Tensor:

@@ -226,4 +226,4 @@ def solve(
                 records.append(Solution(one.task, sample, row.text, verdict, many, row.forwards, row.stopped, drawn))
                 if each is not None:
                     each(records[-1])
-    return Solutions(tuple(records), seconds, samples, model.settings.model_dump())
+    return Solutions(tuple(records), seconds, samples, model.settings.model_dump(mode="json"))

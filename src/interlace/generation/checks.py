@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["check", "fit"]
 
 
-def fit(process: Process, layout: Layout, config: TransformerConfig) -> None:
-    """Refuse parts that do not fit each other, and say why."""
+def fit(process: Process, layout: Layout, config: TransformerConfig, hides: bool = False) -> None:
+    """Refuse parts that do not fit each other, and say why. hides: whether a guide masks what was known."""
     if (process.noise == "normal") != (config.features > 0):
         reads, makes = ("features", "tokens") if config.features else ("tokens", "features")
         raise SettingError(f"the network reads {reads}, but the process makes {makes}; use a process of {reads}")
@@ -29,6 +29,11 @@ def fit(process: Process, layout: Layout, config: TransformerConfig) -> None:
         )
     if not process.feeds_draft and layout.size > 1:
         raise SettingError(f"next-token generation knows units of one token, not of {layout.size}; use Blocks(1)")
+    if hides and getattr(process, "mask_id", None) is None:
+        raise SettingError(
+            f"this guidance masks the prompt, and {type(process).__name__} has no mask; leave it out, or use a process "
+            "of masks"
+        )
     mask_id = getattr(process, "mask_id", 0)
     if config.vocab_size and not 0 <= mask_id < config.vocab_size:
         raise SettingError(f"mask_id is {mask_id}, the vocabulary has {config.vocab_size}; pass the mask token's id")

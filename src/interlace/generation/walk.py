@@ -159,7 +159,8 @@ class Walk:
         self.tail = () if self.text else (config.features,)
         parameter = next(network.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
-        fit(process, layout, config)
+        hides = guide is not None and guide.hides
+        fit(process, layout, config, hides)
         self.seeds: list[int] = []
         self.noise = Noise(self.seeds, self.device, config.vocab_size)
         self.held = Held(process, schedule, config.vocab_size)
@@ -174,7 +175,6 @@ class Walk:
         self.carry: Tensor | None = None
         self.log_prob = torch.zeros(0, 1, device=self.device) if details else None
         self.order = torch.full((0, 1), -1, device=self.device) if details else None
-        hides = guide is not None and guide.hides
         self.given = torch.zeros(0, 1, dtype=torch.bool, device=self.device) if hides else None
         self.top = None
         if top:

@@ -11,7 +11,8 @@ __all__ = ["Advanced", "Draw", "Process", "Turn"]
 
 Draw = Callable[..., Tensor]
 """``draw(kind, *shape)``: noise that belongs to the units being advanced, [m, *shape], of kind "uniform" (in [0, 1)),
-"normal", "token" (of the network's vocabulary) or "order" (uniform too: which tokens are fixed)."""
+"normal", "token" (of the network's vocabulary) or "order" (uniform too: which tokens are fixed). Of one kind it gives
+the same numbers again, so a step that needs several asks for them at once."""
 
 
 class Turn(NamedTuple):

@@ -52,7 +52,7 @@ class Served:
 
     def settings(self, model: Model) -> dict[str, Any]:
         """The defaults of a decoding: the system's, but for what ``generation_config.json`` says of sampling."""
-        found = {name: value for name, value in model.settings.model_dump().items() if name not in HIDDEN}
+        found = {name: value for name, value in model.settings.model_dump(mode="json").items() if name not in HIDDEN}
         return found | self.sampling
 
     @property
@@ -112,7 +112,7 @@ class Served:
 
     def infills(self, model: Model) -> bool:
         """Whether it can fill what is open inside a prompt."""
-        return model.parts.process.feeds_draft and model.parts.lookahead is None
+        return model.parts.fills
 
     def _systems(self) -> list[str]:
         """The systems that these weights can be decoded as."""

@@ -18,11 +18,17 @@ def systems() -> dict[str, System]:
     >>> "sdar" in systems()
     True
     """
-    found = {}
+    found: dict[str, System] = {}
+    places: dict[str, str] = {}
     for module in modules(__name__):
         system = getattr(module, "SYSTEM", None)
-        if isinstance(system, System):
-            found[system.name] = system
+        if not isinstance(system, System) or system in found.values():  # one that another file took over
+            continue
+        if system.name in found:
+            raise SettingError(
+                f"{places[system.name]} and {module.__name__} are both systems named {system.name!r}; rename one"
+            )
+        found[system.name], places[system.name] = system, module.__name__
     return dict(sorted(found.items()))
 
 

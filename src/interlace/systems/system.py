@@ -28,7 +28,7 @@ CONFIDENCE = ("threshold", (1.0, 0.95, 0.9, 0.8, 0.6, 0.4))
 NOTHING = (MISSING, MISSING)
 """Default and factory of a field that has neither."""
 
-CHECKPOINT = {"mask_id", "block_size", "eos_ids"}
+CHECKPOINT = {"mask_id", "block_size", "eos_ids", "vocab_size"}
 """Settings that a checkpoint says by itself, in fields of its own."""
 
 __all__ = ["CHECKPOINT", "CONFIDENCE", "Claim", "Parts", "Settings", "System", "TextSettings", "rules_named"]
@@ -52,6 +52,11 @@ class Parts:
     def sampling(self) -> dict[str, Any]:
         """What ``generate`` takes."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "objective"}
+
+    @property
+    def fills(self) -> bool:
+        """Whether what is open inside a prompt can be filled."""
+        return self.process.feeds_draft and self.lookahead is None
 
 
 class Settings(BaseModel):
@@ -168,3 +173,25 @@ class System:
     def denoises(self) -> bool:
         """Whether the network is shown noisy units, which one that predicts the next token never learnt to read."""
         return self.parts(self.settings).process.feeds_draft
+
+    @property
+    def masks(self) -> bool:
+        """Whether what is open is a token of its own, so that a checkpoint must name one."""
+        return getattr(self.parts(self.settings).process, "mask_id", None) is not None
+
+    def reads(self, settings: Settings) -> set[str]:
+        """The settings that the parts are made of, as they are: under another rule it may be others.
+
+        >>> from interlace.systems import find
+        >>> sorted(find("ar").reads(find("ar").settings))
+        ['temperature', 'top_k', 'top_p']
+        """
+        read: set[str] = set()
+
+        class Watched(type(settings)):  # type: ignore[misc]
+            def __getattribute__(self, name: str) -> Any:
+                read.add(name)
+                return super().__getattribute__(name)
+
+        self.parts(Watched(**dict(settings)))
+        return read & type(settings).model_fields.keys()
