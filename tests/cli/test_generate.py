@@ -237,6 +237,18 @@ def test_no_text_is_told_that_could_begin_a_stop_text(twin_model: Model) -> None
     assert "".join(told) == "ab" and writing.tokens == ids[:2] and writing.stopped and writing.done
 
 
+def test_no_token_is_settled_that_a_stop_text_may_take_back(twin_model: Model) -> None:
+    tokenizer = twin_model.tokenizer
+    ids = encode(tokenizer, "a。")
+    assert len(ids) == 4  # a character of three tokens
+    for stop, kept in (("。", 1), ("never", 4)):
+        writing, settled = Writing(tokenizer, 0, stop_texts=[stop]), []
+        for n, i in enumerate(ids):
+            writing.add(event(n, [i], last=n == 3))
+            settled.append(writing.settled)
+        assert settled == [1, 1, 1, kept] and writing.tokens == ids[:kept]
+
+
 def test_a_stop_token_ends_a_row(twin_model: Model) -> None:
     a, b = encode(twin_model.tokenizer, "a")[0], encode(twin_model.tokenizer, "b")[0]
     writing = Writing(twin_model.tokenizer, 0, [END_ID])
