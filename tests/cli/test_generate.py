@@ -179,6 +179,8 @@ def test_prompts_that_cannot_be(fails: Any, base: str, tmp_path: Path) -> None:
     assert "stdin is not UTF-8" in fails("generate", "-m", base, input=b"\xff")
     assert "are no token ids; write 1 2 3" in fails("generate", "--tokens", "1 b", "-m", base)
     assert "are no token ids" in fails("generate", "--tokens", "1 -1", "-m", base)
+    assert "are no token ids" in fails("generate", "--tokens", f"1 {10**20}", "-m", base)
+    assert "are no token ids" in fails("generate", "--tokens", "[" * 5_000, "-m", base)
     assert "token id 9999 is outside the vocabulary" in fails("generate", "--tokens", "9999", "-m", base)
     assert "cannot be read (No such file or directory)" in fails("generate", "--file", tmp_path / "none", "-m", base)
     assert "cannot be read (Is a directory)" in fails("generate", "--file", tmp_path, "-m", base)
