@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from interlace.model import Model
-
 from interlace.checkpoints import load, save
 from interlace.evaluation import ask, solve
 from interlace.model import Model
