@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -64,6 +65,8 @@ def written_objects(path: str | os.PathLike[str]) -> Iterator[Callable[[dict[str
     target = Path(path)
     partial = target.with_name(target.name + ".partial")
     try:
+        if target.is_dir():  # which only the renaming at the end would notice
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         target.parent.mkdir(parents=True, exist_ok=True)
         stream = partial.open("w", encoding="utf-8", errors="replace")
     except OSError as error:

@@ -19,6 +19,8 @@ from .errors import SettingError
 
 __all__ = ["Candidates", "Sampler", "best", "top"]
 
+COLDEST = 1e-30
+"""What a lower temperature is taken for: logits divided by it are still numbers, and different ones lie far apart."""
 STRETCH = 128
 """Tokens whose weights are summed before they are cumulated."""
 
@@ -106,7 +108,7 @@ class Sampler:
         """logits [m, vocab], uniform [m] in [0, 1) (unused and may be None when greedy)."""
         logits = logits.float()
         if self.temperature not in (0, 1) and not self.raw:  # 1 changes nothing
-            logits = logits / self.temperature
+            logits = logits / max(self.temperature, COLDEST)
         if self.greedy:
             return Candidates(best(logits), logits)
         assert uniform is not None
@@ -122,7 +124,9 @@ class Sampler:
         if self.top_p < 1:
             ranked, order = probabilities.sort(-1, descending=True)
             before = ranked.cumsum(-1) - ranked
-            ranked = ranked.where(before < self.top_p * ranked.sum(-1, keepdim=True), 0.0)
+            kept = before < self.top_p * ranked.sum(-1, keepdim=True)
+            kept[..., 0] = True  # also where that product is too small for a float
+            ranked = ranked.where(kept, 0.0)
             probabilities = torch.zeros_like(ranked).scatter(-1, order, ranked)
         return probabilities
 

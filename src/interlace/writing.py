@@ -44,6 +44,7 @@ class Writing:
         self.ends: list[int] = []
         self.text, self.forwards, self.stopped, self.done = "", 0, False, False
         self.told = 0
+        self._whole = 0  # tokens that end with a character
         self._next = prompt  # place of the next token that becomes final
         self.end = None if length is None else prompt + length
         self._waiting: dict[int, Event] = {}  # units that became clean before an earlier one
@@ -51,8 +52,8 @@ class Writing:
 
     @property
     def settled(self) -> int:
-        """How many tokens no later one can take back: those whose text has been given away."""
-        return len(self.tokens) if self.done else bisect_right(self.ends, self.told)
+        """How many tokens no later one can take back: those whose text has been given away, to its last character."""
+        return len(self.tokens) if self.done else min(self._whole, bisect_right(self.ends, self.told))
 
     def add(self, event: Event) -> str:
         """The text that this event makes final; units may come in any order."""
@@ -87,6 +88,8 @@ class Writing:
         for token in fresh:
             self.text += "" if self._stream is None else self._stream.push([token])
             self.ends.append(len(self.text))
+            if self._stream is None or self._stream.whole:
+                self._whole = len(self.ends)
 
     def _new(self) -> str:
         """What can be told: all but what may turn out to begin a stop text."""

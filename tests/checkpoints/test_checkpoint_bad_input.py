@@ -152,6 +152,7 @@ def test_a_known_network_that_is_not_read(folder: Path, edit: Edit) -> None:
         ({"head_dim": 11}, ("11 channels",)),
         ({"hidden_act": "gelu"}, ("'gelu'", "only 'silu'")),
         ({"eos_token_id": "</s>"}, ("eos_token_id '</s>' is not a token id",)),
+        ({"eos_token_id": [1, 10**20]}, ("100000000000000000000] is not a token id",)),
         ({"quantization_config": {"quant_method": "fp8"}}, ("quantised",)),
         ({"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}, ("sliding window of 16",)),
         ({"sliding_window": 16, "layer_types": ["full_attention", "sliding_attention"]}, ("sliding window of 16",)),
@@ -386,6 +387,12 @@ def test_the_dtype_of_most_values_wins(folder: Path) -> None:
     assert {weight.dtype for weight in load(folder).network.parameters()} == {torch.bfloat16}
     assert summary(folder).dtype == "bfloat16"
     assert {weight.dtype for weight in load(folder, "float64").network.parameters()} == {torch.float64}
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json"])
+def test_json_nested_too_deeply(folder: Path, name: str) -> None:
+    (folder / name).write_text("[" * 100_000)
+    refused(folder, f"{name} is not JSON", "download it again")
 
 
 # --- the tokenizer ---

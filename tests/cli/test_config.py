@@ -81,6 +81,11 @@ def test_a_wrong_file_is_refused(text: str, said: str, fails: Any, tmp_path: Pat
     assert "run.toml" in message and said in message
 
 
+def test_a_file_nested_too_deeply(fails: Any, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[" * 100_000)
+    assert "is not JSON" in fails("adapt", "--config", tmp_path / "run.json")
+
+
 def test_a_file_that_is_none(fails: Any, tmp_path: Path) -> None:
     assert "cannot be read" in fails("adapt", "--config", tmp_path / "none.toml")
     (tmp_path / "list.json").write_text("[1]")

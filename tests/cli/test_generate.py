@@ -179,6 +179,8 @@ def test_prompts_that_cannot_be(fails: Any, base: str, tmp_path: Path) -> None:
     assert "stdin is not UTF-8" in fails("generate", "-m", base, input=b"\xff")
     assert "are no token ids; write 1 2 3" in fails("generate", "--tokens", "1 b", "-m", base)
     assert "are no token ids" in fails("generate", "--tokens", "1 -1", "-m", base)
+    assert "are no token ids" in fails("generate", "--tokens", f"1 {10**20}", "-m", base)
+    assert "are no token ids" in fails("generate", "--tokens", "[" * 5_000, "-m", base)
     assert "token id 9999 is outside the vocabulary" in fails("generate", "--tokens", "9999", "-m", base)
     assert "cannot be read (No such file or directory)" in fails("generate", "--file", tmp_path / "none", "-m", base)
     assert "cannot be read (Is a directory)" in fails("generate", "--file", tmp_path, "-m", base)
@@ -235,6 +237,18 @@ def test_no_text_is_told_that_could_begin_a_stop_text(twin_model: Model) -> None
     writing = Writing(tokenizer, 0, stop_texts=["STOP"])
     told = [writing.add(event(n, [i])) for n, i in enumerate(ids)]
     assert "".join(told) == "ab" and writing.tokens == ids[:2] and writing.stopped and writing.done
+
+
+def test_no_token_is_settled_that_a_stop_text_may_take_back(twin_model: Model) -> None:
+    tokenizer = twin_model.tokenizer
+    ids = encode(tokenizer, "a。")
+    assert len(ids) == 4  # a character of three tokens
+    for stop, kept in (("。", 1), ("never", 4)):
+        writing, settled = Writing(tokenizer, 0, stop_texts=[stop]), []
+        for n, i in enumerate(ids):
+            writing.add(event(n, [i], last=n == 3))
+            settled.append(writing.settled)
+        assert settled == [1, 1, 1, kept] and writing.tokens == ids[:kept]
 
 
 def test_a_stop_token_ends_a_row(twin_model: Model) -> None:

@@ -113,6 +113,17 @@ def test_tasks_that_cannot_be_asked(fails: Any, twin: str, tmp_path: Path, optio
     assert said in fails("evaluate", twin, "--task", path, "--json", *FEW, *given)
 
 
+def test_a_folder_for_a_file_is_found_before_the_first_answer(
+    fails: Any, twin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*args: Any, **options: Any) -> None:
+        raise AssertionError("it was asked")
+
+    monkeypatch.setattr(Model, "stream", asked)
+    path = written(tmp_path / "tasks.jsonl", GSM8K)
+    assert "cannot be written (Is a directory)" in fails("evaluate", twin, "--task", path, *FEW, "--out", tmp_path)
+
+
 def test_files_that_are_no_tasks(fails: Any, twin: str, tmp_path: Path) -> None:
     path = written(tmp_path / "tasks.jsonl", [*GSM8K[:2], {"prompt": "a", "verifier": "exakt", "answer": "b"}])
     assert fails("evaluate", twin, "--task", path) == f"{path}, line 3: unknown verifier 'exakt'; did you mean exact?"

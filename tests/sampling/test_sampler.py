@@ -84,6 +84,15 @@ def test_top_k_of_one_is_greedy_whatever_the_uniform_number() -> None:
     assert Sampler(1.0, top_k=1).greedy and Sampler().greedy and not Sampler(1.0).greedy
 
 
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("cut", [{"top_p": 1e-300}, {"temperature": 1e-39}, {"temperature": 1e-310, "top_p": 0.5}])
+def test_numbers_that_are_next_to_nothing_are_greedy(cut: dict[str, Any], raw: bool) -> None:
+    sampler, logits = Sampler(**({"temperature": 1.0} | cut), raw=raw), log(0.2, 0.5, 0.3).repeat(2, 1)
+    found = sampler(logits, torch.tensor([0.0, 0.999]))
+    assert found.token.tolist() == [1, 1]
+    assert found.log_probabilities.gather(-1, found.token[:, None]).isfinite().all() and found.entropy.isfinite().all()
+
+
 def test_inverse_of_the_cumulated_probability_by_hand() -> None:
     uniform = (0.0, 0.19, 0.21, 0.69, 0.71, ALMOST_ONE)
     assert draw(Sampler(1.0), log(0.2, 0.5, 0.3), *uniform) == [0, 0, 1, 1, 2, 2]

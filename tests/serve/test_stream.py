@@ -85,6 +85,15 @@ def test_a_row_is_a_stream_of_numbered_units(server: Any, twin: Model) -> None:
         assert text_of(client.units) == twin.tokenizer.decode(twin.complete("def area(", 20).content.tolist())
 
 
+def test_what_lies_behind_a_gap_is_counted(server: Any, twin: Model) -> None:
+    with line(server) as client:
+        client.say("open", prompt="def area(", suffix=" * height", max_tokens=4, model="twin")
+        opened, ended = client.hear(), client.take()
+        known = len(twin.encode("def area(")) + len(twin.encode(" * height"))
+        assert opened["prompt_tokens"] == ended["usage"]["prompt_tokens"] == known
+        assert ended["usage"]["total_tokens"] == known + 4
+
+
 def test_no_more_than_the_credit_is_on_its_way(server: Any) -> None:
     with line(server) as client:
         client.say("open", prompt="def", max_tokens=40, credit=2)

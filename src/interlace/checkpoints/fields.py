@@ -57,7 +57,7 @@ def read_json(file: Path, optional: bool = False) -> dict[str, Any]:
         raise CheckpointError(f"{file} cannot be read ({error}); download it again") from None
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is not JSON ({error}); download it again") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{file} is not a JSON object; download it again")

@@ -432,7 +432,7 @@ def _ids(role: str, generation: Fields, given: Fields) -> tuple[int, ...]:
         if value is None:
             continue
         several = tuple(value) if isinstance(value, list) else (value,)
-        if any(type(one) is not int for one in several):
+        if any(type(one) is not int or one.bit_length() > 31 for one in several):
             raise CheckpointError(f"{source.origin}: {role} {value!r} is not a token id; correct the file")
         found = several if found is None else found
     return found or ()

@@ -52,7 +52,7 @@ def parse(files: Mapping[str, bytes], directory: Path) -> Tokenizer | None:
 def fields(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
     try:
         value = json.loads(files.get(name, b"{}"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{name} is not JSON ({error}); download it again") from None
     return value if isinstance(value, dict) else {}
 

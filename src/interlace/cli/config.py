@@ -32,7 +32,7 @@ def read(path: str, settings: Sequence[Setting]) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read ({why}); pass a TOML or JSON file of settings") from None
     try:
         found = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         kind = "JSON" if path.endswith(".json") else "TOML"
         raise DataError(f"{path} is not {kind} ({error}); --print-config prints a file to start from") from None
     if not isinstance(found, dict):

@@ -105,7 +105,7 @@ def token_ids(text: str, flag: str) -> list[list[int]]:
             if text.lstrip().startswith("[")
             else [int(part) for part in re.split(r"[\s,]+", text) if part]
         )
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if isinstance(found, list) and _are_ids(found):
         return [found]
@@ -115,7 +115,7 @@ def token_ids(text: str, flag: str) -> list[list[int]]:
 
 
 def _are_ids(row: Iterable[Any]) -> bool:
-    return all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in row)
+    return all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**63 for one in row)
 
 
 def _one_of(given: Mapping[str, Any]) -> None:

@@ -198,7 +198,7 @@ async def _read(number: int, stream: Stream, queue: asyncio.Queue[tuple[int, Eve
 def _unit(ask: Ask, event: Event) -> dict[str, Any]:
     """A unit as it stands, without what of it was given. A token that is still masked has no id. What is final adds up
     to the answer's text: a character of several tokens belongs to the last of them; a special token has no text, nor
-    has what lies behind a stop."""
+    has what lies behind a stop. A token that is final before one to its left reads as it does alone."""
     skip, writing = max(0, ask.start - event.start), ask.writing
     end = None if writing.end is None else max(skip, writing.end - event.start)
     ids = event.content.tolist()[skip:end]

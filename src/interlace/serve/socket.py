@@ -82,6 +82,7 @@ class Session:
         self._commands: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(8)
         self._sending, self._heard = asyncio.Lock(), asyncio.Event()  # heard: something that a unit may wait for
         self._sent, self._taken, self._credit = 0, 0, 1  # units
+        self._known = 0  # of the row: tokens that were given
         self._kept, self._told = 0, ""  # of the row: tokens that were sent in order, and their text
         self._row: asyncio.Task[None] | None = None
         self._ask: Ask | None = None
@@ -193,9 +194,10 @@ class Session:
         prompt, suffix, ask = await asyncio.to_thread(_first, served, body, held)
         self._held = held
         self._served, self._body, self._credit = served, body, body.credit or 8
+        self._known = len(prompt.ids) + (0 if suffix is None else len(suffix.ids))
         await self._tell(
             "opened", id=self.socket.scope["interlace.id"], model=served.name, media="text", dtype="int32",
-            credit=self._credit, number=self._sent, prompt_tokens=len(prompt.ids) + len(suffix.ids if suffix else ()),
+            credit=self._credit, number=self._sent, prompt_tokens=self._known,
         )  # fmt: skip
         self._begin(ask)
 
@@ -216,7 +218,7 @@ class Session:
         length = max(0, left) if more.max_tokens is None else more.max_tokens
         body = body.model_copy(update={"max_tokens": length})
         asks = await asyncio.to_thread(asked, served, body, [Prompt(known, "")], length, "prompt", held=self._held)
-        self._body = body
+        self._body, self._known = body, len(known)
         await self._tell("prompted", number=self._sent, start=len(known), prompt_tokens=len(known), text=untold)
         self._begin(asks[0])
 
@@ -288,7 +290,7 @@ class Session:
             await self.socket.send_bytes(packed(header | {"text": piece.text}, struct.pack(f"<{len(ids)}i", *ids)))
 
     async def _ended(self, reason: str, ask: Ask) -> None:
-        await self._tell("ended", reason=reason, number=self._sent, usage=used(len(ask.prompt.ids), [ask]))
+        await self._tell("ended", reason=reason, number=self._sent, usage=used(self._known, [ask]))
 
     async def _tell(self, kind: str, **said: Any) -> None:
         async with self._sending:

@@ -221,6 +221,11 @@ class TextStream:
         self._context = 0
         self._emitted = 0  # characters of the open part that are already out
 
+    @property
+    def whole(self) -> bool:
+        """Whether all that was pushed is out: no character is unfinished."""
+        return len(self._ids) == self._context
+
     def push(self, ids: Iterable[int]) -> str:
         """The new text that is final after these ids."""
         self._ids.extend(int(index) for index in ids)
