@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import signal
@@ -224,6 +225,23 @@ def test_binary_messages_are_refused(server: Any) -> None:
 def test_who_asks_for_nothing_is_left(running: Any, twin: Model) -> None:
     with running(twin, Limits(request_seconds=0.05)) as server, line(server) as client:
         assert client.closed() == 4408
+
+
+def test_who_waits_for_the_server_is_not_left(
+    running: Any, twin: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that takes longer than a client may be silent: a constraint that is compiled."""
+    with running(twin, Limits(request_seconds=0.8)) as server:
+        held = server.desk.held
+
+        async def slowly(*given: Any) -> Any:
+            await asyncio.sleep(2.0)
+            return await held(*given)
+
+        monkeypatch.setattr(server.desk, "held", slowly)
+        with line(server) as client:
+            client.say("open", prompt="def", max_tokens=4)
+            assert client.hear()["type"] == "opened"
 
 
 def test_keys_and_origins(running: Any, twin: Model) -> None:

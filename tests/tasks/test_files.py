@@ -106,6 +106,7 @@ EXACT = {"prompt": "p", "verifier": "exact", "answer": "a"}
         ({"prompt": "p", "verifier": "exact"}, "'answer' is missing; add it"),
         ({"verifier": "exact", "answer": "a"}, "'prompt' is missing; add it"),
         ({"prompt": "p", "verifier": "tests"}, "'tests' is missing; add it"),
+        ({"prompt": "p", "verifier": "tests", "tests": []}, "'tests': "),
         (EXACT | {"anwser": "b"}, "unknown field 'anwser'; did you mean answer?"),
         (EXACT | {"prompt": 3}, "'prompt': "),
         (EXACT | {"answer": 3}, "'answer': "),
@@ -114,8 +115,8 @@ EXACT = {"prompt": "p", "verifier": "exact", "answer": "a"}
         (EXACT | {"stop": ["x", ""]}, "'stop' is an empty text"),
         (EXACT | {"verifier": "number"}, "'answer': there is no number in it; got 'a'"),
         ({"question": "q", "answer": "nothing"}, "'answer': there is no number in it; got 'nothing'"),
-        ({"prompt": "p", "verifier": "tests", "tests": "", "seconds": 0}, "'seconds': "),
-        ({"prompt": "p", "verifier": "tests", "tests": "", "seconds": float("nan")}, "'seconds': "),
+        ({"prompt": "p", "verifier": "tests", "tests": "pass", "seconds": 0}, "'seconds': "),
+        ({"prompt": "p", "verifier": "tests", "tests": "pass", "seconds": float("nan")}, "'seconds': "),
     ],
 )
 def test_lines_that_are_none(line: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -16,13 +16,15 @@ def rate_interval(hits: int, count: int) -> tuple[float, float]:
 
     >>> [round(x, 3) for x in rate_interval(5, 10)]
     [0.237, 0.763]
+    >>> rate_interval(0, 7)[0], rate_interval(7, 7)[1]
+    (0.0, 1.0)
     """
     if count == 0:
         return 0.0, 1.0
     rate, z2 = hits / count, _Z * _Z
     middle = (rate + z2 / (2 * count)) / (1 + z2 / count)
     half = _Z * math.sqrt(rate * (1 - rate) / count + z2 / (4 * count * count)) / (1 + z2 / count)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, middle - half) if hits else 0.0, min(1.0, middle + half) if hits < count else 1.0
 
 
 def ratio(totals: Sequence[float], sizes: Sequence[float]) -> tuple[float, float]:

@@ -84,6 +84,7 @@ class Session:
         self._sent, self._taken, self._credit = 0, 0, 1  # units
         self._known = 0  # of the row: tokens that were given
         self._kept, self._told = 0, ""  # of the row: tokens that were sent in order, and their text
+        self._obeys = False  # a command, which may take long: a constraint is compiled
         self._row: asyncio.Task[None] | None = None
         self._ask: Ask | None = None
         self._served: Served | None = None
@@ -142,13 +143,12 @@ class Session:
     async def _listen(self) -> None:
         """Take messages; acknowledgements at once, the rest in order."""
         while True:
-            idle = self._row is None or self._row.done()
-            seconds = self.desk.limits.request_seconds if idle else None
+            seconds = self.desk.limits.request_seconds if self._idle else None
             try:
                 async with asyncio.timeout(seconds):
                     message = await self.socket.receive()
             except TimeoutError:
-                if self._row is not None and not self._row.done():
+                if not self._idle:
                     continue
                 raise Refused("nothing was asked for too long", status=408) from None
             if message["type"] == "websocket.disconnect":
@@ -170,14 +170,21 @@ class Session:
         self._taken = max(self._taken, number + 1)
         self._heard.set()
 
+    @property
+    def _idle(self) -> bool:
+        """Whether it is the client's turn: no row is under way, and no command."""
+        return (self._row is None or self._row.done()) and not self._obeys and self._commands.empty()
+
     async def _obey(self) -> None:
         """What is wrong with a command is told, and the connection stays."""
         while True:
             kind, said = await self._commands.get()
+            self._obeys = True
             try:
                 await getattr(self, f"_{kind}")(said)
             except Refused as error:
                 await self._tell("error", **error.body)
+            self._obeys = False
 
     async def _open(self, said: dict[str, Any]) -> None:
         if self._row is not None and not self._row.done():

@@ -26,7 +26,7 @@ class Tests(Checks):
 
     __test__ = False  # not pytest's
 
-    tests: str | tuple[str, ...]
+    tests: str | tuple[str, ...] = Field(min_length=1)
     prefix: str | None = None
     seconds: float = Field(5.0, gt=0, le=3600, allow_inf_nan=False)
 
