@@ -114,13 +114,13 @@ def convert(
 
 def _another(before: tuple[System, Settings], name: str, made: Checkpoint) -> tuple[System, Settings]:
     """A system and its defaults, if it reads weights of the system before as that does."""
-    system, chosen = before[0], find(name)
-    if not isinstance(chosen.settings, TextSettings) or not isinstance(before[1], TextSettings):
+    (system, settings), chosen = before, find(name)
+    if not isinstance(chosen.settings, TextSettings) or not isinstance(settings, TextSettings):
         raise SettingError(f"{name} and {system.name} are not both systems of text; leave the system out")
     if not system.denoises:
         return chosen, chosen.settings  # nothing is learnt yet
     said = facts(made)
-    mine, other = (of.parts(settings.read(**said)) for of, settings in (before, (chosen, chosen.settings)))
+    mine, other = system.parts(settings.read(**said)), chosen.parts(chosen.settings.read(**said))
     for what, a, b in (
         ("who sees whom", mine.pattern, other.pattern),
         ("noise", type(mine.process), type(other.process)),
