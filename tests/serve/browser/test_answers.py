@@ -124,7 +124,7 @@ def test_the_examples_show_a_gain_at_the_defaults(visit: Visit, real: Any) -> No
 
 
 def test_a_comparison_without_a_gain_offers_a_lower_threshold(visit: Visit, real: Any) -> None:
-    prompt = "def area(width, height):"
+    prompt = "def mean(values):"
     page = visit(real, f"view=compare&model=twin&with=base&tokens=32&pace=0&prompt={quote(prompt)}")
     page.click("#go")
     page.finished()
