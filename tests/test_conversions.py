@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from interlace.checkpoints import Checkpoint, load, save, summary
-from interlace.conversions import convert, mapping
+from interlace.conversions import _another, convert, mapping
 from interlace.errors import CheckpointError, SettingError
 from interlace.model import load as open_model
+from interlace.model import system_of
 from interlace.nn import Transformer, TransformerConfig
 from interlace.worlds.tokenizer import END_ID, IM_END_ID, MASK_ID, train_tokenizer
 
@@ -81,6 +82,8 @@ def test_how_a_model_decodes_is_named(tmp_path: Path) -> None:
     assert "system" not in json.loads((tmp_path / "back" / "config.json").read_text())
     named = convert(folder(tmp_path / "ar"), tmp_path / "young", "sdar", system="efficient-dlm", block_size=4)
     assert named.extra["config"]["system"] == "efficient-dlm"
+    with pytest.raises(SettingError, match="sdar needs a mask token, and nothing names one"):
+        _another(system_of(load(tmp_path / "ar")), "sdar", replace(load(tmp_path / "ar"), mask_token_id=None))
     for system, why in (
         ("wedlm", "who sees whom differs"),
         ("diffusion-gemma", "who sees whom differs"),

@@ -117,6 +117,8 @@ def _another(before: tuple[System, Settings], name: str, made: Checkpoint) -> tu
     (system, settings), chosen = before, find(name)
     if not isinstance(chosen.settings, TextSettings) or not isinstance(settings, TextSettings):
         raise SettingError(f"{name} and {system.name} are not both systems of text; leave the system out")
+    if chosen.masks and made.mask_token_id is None:
+        raise SettingError(f"{name} needs a mask token, and nothing names one; pass mask_token_id")
     if not system.denoises:
         return chosen, chosen.settings  # nothing is learnt yet
     said = facts(made)
