@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # What the lock is made from: the floor of PyTorch that is tested, and the extras that the targets below use.
 TORCH := 2.13.0
-EXTRAS := dev,docs,int8,peft,serve
+EXTRAS := browser,data,dev,docs,eval,int8,peft,ray,serve,tensorboard
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -1,4 +1,5 @@
-// What is chosen between two forwards, on a processor: the likeliest token, a drawn one, the best of some cells.
+// What is chosen between two forwards, on a processor: the likeliest token, a drawn one, the best of some cells; and how
+// sure a prediction is.
 //
 // A choice is one pass over the numbers and one call, in place of many small operators. Ties are broken as PyTorch's
 // operators break them, so that both choose the same.
@@ -18,6 +19,23 @@ inline int64_t passed(const double *rising, int64_t n, double goal, double &befo
 }
 
 inline bool greater(float a, float b) { return a > b || (a != a && b == b); }  // NaN is the greatest
+
+constexpr float NEVER = -1e4f;  // what a logit of -infinity is taken for: its probability is 0, and 0 times it is 0
+constexpr int64_t WORTH = 1 << 16;  // numbers from which on a second thread is worth its start
+
+// The greatest number of a row; of NaN among others, nothing is said.
+inline float greatest(const float *x, int64_t n) {
+    vec most = vec{} - INFINITY;
+    int64_t k = 0;
+    for (; k + LANES <= n; k += LANES) {
+        const vec v = load(x + k);
+        most = v > most ? v : most;
+    }
+    float best = -INFINITY;
+    for (int i = 0; i < LANES; i++) best = std::max(best, most[i]);
+    for (; k < n; k++) best = x[k] > best ? x[k] : best;
+    return best;
+}
 
 }  // namespace
 
@@ -41,6 +59,34 @@ void interlace_best(const float *x, int64_t m, int64_t n, int64_t *out) {
         k = 0;
         while (k < n - 1 && (strange ? x[k] == x[k] : x[k] != best)) k++;
         out[r] = k;
+    }
+}
+
+// Of every row of x [m, n]: its greatest number, the logarithm of the sum of e^(x - greatest), and the entropy of
+// softmax(x) in nats. NaN in a row is NaN in the last two.
+void interlace_sureness(const float *x, int64_t m, int64_t n, float *most, float *rest, float *entropy) {
+#pragma omp parallel for if (m * n > WORTH)
+    for (int64_t r = 0; r < m; r++) {
+        const float *row = x + r * n, top = greatest(row, n);
+        vec weight = {}, weighed = {};
+        const auto add = [&](vec below, vec kept) {
+            const vec low = vec{} + NEVER;
+            below = below < low ? low : below;
+            const vec e = exponential(below) * kept;
+            weight += e;
+            weighed = fused(e, below, weighed);
+        };
+        int64_t k = 0;
+        for (; k + LANES <= n; k += LANES) add(load(row + k) - top, vec{} + 1.0f);
+        if (k < n) {
+            vec last = {}, kept = {};
+            for (int i = 0; k + i < n; i++) last[i] = row[k + i] - top, kept[i] = 1.0f;
+            add(last, kept);
+        }
+        const float total = sum(weight);
+        most[r] = top;
+        rest[r] = std::log(total);
+        entropy[r] = rest[r] - sum(weighed) / total;
     }
 }
 

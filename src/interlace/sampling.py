@@ -1,6 +1,6 @@
 """From logits to candidates: temperature, top-k, top-p, and the confidence of what was drawn.
 
-On a processor what is chosen is compiled (sampling.cpp): the same choices as those of PyTorch's operators, in one call.
+On a processor what is chosen, and how sure it is, is compiled (sampling.cpp): in one call what PyTorch's operators say.
 """
 
 from __future__ import annotations
@@ -37,35 +37,52 @@ class Candidates:
         self.token, self.logits = token, logits
 
     @cached_property
-    def log_probabilities(self) -> Tensor:
-        """log softmax(logits), [m, vocab]."""
-        return self.logits.log_softmax(-1)
+    def _sureness(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The largest logit, log sum exp(logits - largest), and the entropy where it comes with them, [m]."""
+        native = _native(self.logits)
+        if native is None:
+            most = self.logits.amax(-1)
+            return most, (self.logits - most[:, None]).exp_().sum(-1).log_(), None
+        most, rest, entropy = (self.logits.new_empty(len(self.logits)) for _ in range(3))
+        native.interlace_sureness(
+            self.logits.data_ptr(), *self.logits.shape, most.data_ptr(), rest.data_ptr(), entropy.data_ptr()
+        )
+        return most, rest, entropy
+
+    def _logs(self, logits: Tensor) -> Tensor:
+        """Log-probabilities of some logits of every token, [m, ...]."""
+        most, rest, _ = self._sureness
+        return logits - most[:, None] - rest[:, None]
 
     @cached_property
     def confidence(self) -> Tensor:
-        return self.log_probabilities.gather(-1, self.token[:, None])[:, 0].exp()
+        return self._logs(self.logits.gather(-1, self.token[:, None]))[:, 0].exp()
 
     def likeliest(self, count: int) -> tuple[Tensor, Tensor]:
         """The ``count`` likeliest tokens and their log-probabilities, both [m, count]."""
-        found = self.log_probabilities.topk(min(count, self.logits.shape[-1]), -1)
-        return found.indices, found.values
+        found = self.logits.topk(min(count, self.logits.shape[-1]), -1)
+        return found.indices, self._logs(found.values)
 
     @cached_property
     def best(self) -> Candidates:
         """The same prediction, of which the likeliest token is taken."""
         found = Candidates(best(self.logits), self.logits)
-        if "log_probabilities" in self.__dict__:
-            found.log_probabilities = self.log_probabilities
+        if "_sureness" in self.__dict__:
+            found._sureness = self._sureness
         return found
 
     @cached_property
     def entropy(self) -> Tensor:
-        weights = self.log_probabilities.exp()
-        return -weights.mul_(self.log_probabilities.clamp_min(-1e4)).sum(-1)
+        most, rest, entropy = self._sureness
+        if entropy is None:
+            below = self.logits - most[:, None]
+            weights = below.exp()
+            entropy = rest - weights.mul_(below.clamp_min_(-1e4)).sum(-1) / rest.exp()
+        return entropy
 
     @cached_property
     def margin(self) -> Tensor:
-        first, second = self.log_probabilities.topk(2, -1).values.exp().unbind(-1)
+        first, second = self._logs(self.logits.topk(2, -1).values).exp().unbind(-1)
         return first - second
 
 
@@ -140,7 +157,8 @@ def library() -> ctypes.CDLL | None:
         found.interlace_best.argtypes = [pointer, size, size, pointer]
         found.interlace_draw.argtypes = [pointer, pointer, size, size, pointer]
         found.interlace_top.argtypes = [pointer, pointer, pointer, size, size, pointer]
-        for function in (found.interlace_best, found.interlace_draw, found.interlace_top):
+        found.interlace_sureness.argtypes = [pointer, size, size, pointer, pointer, pointer]
+        for function in (found.interlace_best, found.interlace_draw, found.interlace_top, found.interlace_sureness):
             function.restype = None
     return found
 

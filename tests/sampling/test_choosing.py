@@ -71,3 +71,37 @@ def test_the_likeliest_of_a_draw_shares_its_prediction() -> None:
     expected = Candidates(logits.argmax(-1), logits / 0.5)
     assert torch.equal(candidates.best.token, expected.token)
     assert torch.equal(candidates.best.confidence, expected.confidence)
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("native", [True, False])
+def test_how_sure_a_prediction_is(n: int, native: bool, monkeypatch: Any) -> None:
+    """Against the definitions, in double precision; what is excluded (-infinity) adds nothing, NaN is NaN."""
+    x = torch.randn(6, n, generator=torch.Generator().manual_seed(n)).mul(4)
+    x[1, : n // 2] = float("-inf")
+    x[2] += 3e4
+    exact = x.double().log_softmax(-1)
+    if not native:
+        plain(monkeypatch)
+    token = torch.arange(6) % n
+    found = Candidates(token, x)
+    torch.testing.assert_close(
+        found.confidence.double(), exact.gather(1, token[:, None])[:, 0].exp(), atol=1e-6, rtol=1e-5
+    )
+    entropy = -(exact.exp() * exact.clamp_min(-1e4)).sum(-1)
+    torch.testing.assert_close(found.entropy.double(), entropy, atol=2e-6, rtol=1e-5)
+    ids, values = found.likeliest(3)
+    assert torch.equal(ids[:, 0], best(x))
+    torch.testing.assert_close(values.double(), exact.topk(min(3, n), -1).values, atol=2e-6, rtol=1e-5)
+    assert torch.equal(found.best.confidence, Candidates(best(x), x).confidence)
+    if n > 1:
+        first, second = exact.exp().topk(2, -1).values.unbind(-1)
+        torch.testing.assert_close(found.margin.double(), first - second, atol=1e-6, rtol=1e-5)
+    alone = [Candidates(token[r : r + 1], x[r : r + 1]) for r in range(6)]
+    assert torch.equal(found.entropy, torch.cat([one.entropy for one in alone]))
+    assert torch.equal(found.confidence, torch.cat([one.confidence for one in alone]))
+    strange = x.clone()
+    strange[0, n // 2], strange[1] = float("nan"), float("-inf")
+    found = Candidates(token, strange)
+    assert found.entropy[:2].isnan().all() and found.confidence[:2].isnan().all()
+    assert not found.entropy[2:].isnan().any() and not found.confidence[2:].isnan().any()

@@ -90,7 +90,7 @@ def test_numbers_that_are_next_to_nothing_are_greedy(cut: dict[str, Any], raw: b
     sampler, logits = Sampler(**({"temperature": 1.0} | cut), raw=raw), log(0.2, 0.5, 0.3).repeat(2, 1)
     found = sampler(logits, torch.tensor([0.0, 0.999]))
     assert found.token.tolist() == [1, 1]
-    assert found.log_probabilities.gather(-1, found.token[:, None]).isfinite().all() and found.entropy.isfinite().all()
+    assert found.confidence.isfinite().all() and found.entropy.isfinite().all()
 
 
 def test_inverse_of_the_cumulated_probability_by_hand() -> None:
