@@ -189,6 +189,11 @@ def test_the_command(call: Callable[..., Any], tmp_path: Path) -> None:
     start = folder(tmp_path / "start")
     dry = call("convert", start, "--to", "interlace", "--dry-run")
     assert dry.exit_code == 0 and "model.layers.*.mlp.down_proj.weight" in dry.stdout and "2 times" in dry.stdout
+    for wrong in (("--system", "nobody"), ("--set", "reveal=never"), ("--block-size", 0)):
+        refused = [
+            call("convert", start, "--to", "sdar", *wrong, *way) for way in (("--dry-run",), ("--out", tmp_path / "x"))
+        ]
+        assert refused[0].exit_code == 2 and refused[0].stderr == refused[1].stderr and not (tmp_path / "x").exists()
     done = call("convert", start, "--to", "sdar", "--out", tmp_path / "out", "--block-size", 4, "--json")
     found = json.loads(done.stdout)
     assert (found["from"], found["to"], found["out"]) == ("qwen3", "sdar", str(tmp_path / "out"))

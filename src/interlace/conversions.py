@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .checkpoints import Summary
     from .nn import Transformer
 
-__all__ = ["Renamed", "convert", "mapping"]
+__all__ = ["Renamed", "convert", "mapping", "plan"]
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,27 @@ def convert(
     151669
     >>> convert("DIR", "faster", "sdar", changes={"threshold": 0.8})                  # doctest: +SKIP
     """
-    found = load(path)
+    made = plan(load(path), to, block_size, mask_token_id, system, changes)
+    save(made, out, dtype)
+    return made
+
+
+def plan(
+    found: Checkpoint,
+    to: str,
+    block_size: int | None = None,
+    mask_token_id: int | None = None,
+    system: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """What ``convert`` writes of a checkpoint, whose weights may be absent (device="meta"); raises what it raises."""
     _able(found, to)
     mask = found.mask_token_id if mask_token_id is None else _mask(found, mask_token_id)
     if families()[to].masked and mask is None:
         if found.tokenizer is None:
-            raise SettingError(f"{to} needs a mask token, and {path} has no tokenizer to name one; pass mask_token_id")
+            raise SettingError(
+                f"{to} needs a mask token, and {found.source} has no tokenizer to name one; pass mask_token_id"
+            )
         mask = free_token(found)
     size = found.block_size if block_size is None else block_size
     if size is not None and size < 1:
@@ -108,7 +123,6 @@ def convert(
         if system is not None and system != chosen.name:
             chosen, settings = _another(before, system, made)
         made = replace(made, extra=naming(found.extra, chosen, settings.but(**changes or {}), to))
-    save(made, out, dtype)
     return made
 
 

@@ -16,7 +16,7 @@ import pytest
 from interlace.constraints import Constraint, json_schema
 from interlace.errors import SettingError
 from interlace.model import Model
-from interlace.serve import asking
+from interlace.serve import asking, compiling
 from interlace.serve.compiling import Compiler
 
 from ..waiting import until
@@ -41,9 +41,7 @@ def strange(schema: dict[str, Any]) -> Constraint:
 
 
 @pytest.fixture
-def guarded(
-    twin: Model, running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Any]]:
+def guarded(twin: Model, running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     monkeypatch.setattr(asking, "json_schema", strange)
     made: list[Compiler] = []
 
@@ -111,6 +109,27 @@ def test_a_server_that_stops_waits_for_no_constraint(guarded: Callable[..., Any]
         until(lambda: not process.is_alive())
         server.thread.join(20)
         assert found == [503] and not server.thread.is_alive()
+
+
+def test_a_process_that_does_not_begin_is_waited_for_in_vain_once(
+    guarded: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, let, killed = compiling._Child.__init__, threading.Event(), threading.Event()
+
+    def stuck(child: Any) -> None:
+        let.wait(30)
+        begin(child)
+        child.kill = lambda: (child._process.kill(), killed.set())
+
+    with guarded(60.0) as server, monkeypatch.context() as patch:
+        patch.setattr(compiling._Child, "__init__", stuck)
+        patch.setattr(compiling, "BEGIN", 0.2)
+        refused = server.post(form(SCHEMA))
+        assert refused.status_code == 503 and "ask again" in refused.json()["error"]["message"]
+        patch.undo()
+        assert server.post(form(SCHEMA)).status_code == 200
+        let.set()
+        until(killed.is_set)  # it began after all, and nobody wants it
 
 
 def test_the_automaton_of_the_process_is_the_one_that_is_used(twin: Model, guarded: Callable[..., Any]) -> None:

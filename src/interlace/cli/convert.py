@@ -65,7 +65,7 @@ def convert(
 
     from ..checkpoints import families, load, summary
     from ..conversions import convert as run
-    from ..conversions import mapping
+    from ..conversions import mapping, plan
     from ..model import locate, system_of
 
     if not dry_run and out is None:
@@ -73,8 +73,9 @@ def convert(
     folder = locate(path)
     before = summary(folder)
     rows = mapping(before, to)
-    if not dry_run:
-        assert out is not None
+    if out is None or dry_run:
+        made = plan(load(folder, device="meta"), to, block_size, mask_token_id, system, assignments(set))
+    else:
         made = run(folder, out, to, block_size, mask_token_id, dtype, system, assignments(set))
     if json:
         written = None if dry_run else out

@@ -31,6 +31,8 @@ __all__ = ["Compiler", "Wanted"]
 log = logging.getLogger("interlace.serve")
 AGAIN = 300.0
 """Seconds until what took too long is tried again: the machine may have been busy."""
+BEGIN = 60.0
+"""Seconds that the process may take to begin; it takes one on a quiet machine."""
 LARGE = (RecursionError, OverflowError, MemoryError)
 
 
@@ -129,9 +131,10 @@ class Compiler:
         if self._child is None:
             self._child = _in_thread(_Child)
         try:
-            return await asyncio.shield(self._child)
+            async with asyncio.timeout(BEGIN):
+                return await asyncio.shield(self._child)
         except Exception:
-            self._child = None
+            self._kill()
             log.exception("the process that prepares constraints could not begin")
             raise Refused("no constraint can be prepared; ask again", status=503) from None
 
