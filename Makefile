@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# What the lock is made from: the floor of PyTorch that is tested, and the extras that the targets below use.
+# What the lock is made from: the floor of PyTorch that is tested, and all extras, so that no test skips for want of one.
 TORCH := 2.13.0
 EXTRAS := browser,data,dev,docs,eval,int8,peft,ray,serve,tensorboard
 

@@ -3,15 +3,17 @@
     python benchmarks/overhead.py                       # the bundled shape, all systems
     python benchmarks/overhead.py --systems sdar tidar --length 64 --threads 1
     python benchmarks/overhead.py --shape 100m --only-decode --rounds 3 --out benchmarks/results/overhead-100m.json
-    python benchmarks/overhead.py --shape rl --only-rollouts --systems llada eoser-ass-cjgrpo --prompt 3 --length 32
+    python benchmarks/overhead.py --shape rl --only-rollouts --systems llada eoser-ass-cjgrpo --prompt 3 --length 32 \
+        --out benchmarks/results/rollouts.json
 
 decode    a generation of batch 1, over the time of its own forwards bare: the same tokens, positions, masks, memory
           and heads again, recorded beforehand, and no loop around them. Goal: 1.15 at most.
 prompts   token slots that a step of WeDLM is given, behind prompts of several lengths. Goal: the same for all, up to
           what the text makes of the window.
-rollouts  tokens per second of 8 rows in a batch at temperature 1, over those of one row after the other; beside it what
-          the bare forwards of both allow. Rows are half as long here. Goal: 4. The shape ``rl`` is the network that
-          the check of CJ-GRPO reinforces, with its answers of 16 tokens in 8 steps (--prompt 3 --length 32).
+rollouts  tokens per second of 8 and of 64 rows in a batch at temperature 1, over those of 8 rows one after the other;
+          beside it what the bare forwards of both allow. Rows are half as long here. Goal: 4. The shape ``rl`` is the
+          network that the check of CJ-GRPO reinforces, with its answers of 16 tokens in 8 steps (--prompt 3
+          --length 32).
 
 The contestants take turns within a round, so that a busy moment meets both; a figure is the median of the rounds' own
 ratios. Prints ratios and writes them as JSON. On a machine that others use too, ``--threads 1 --clock cpu`` counts the
@@ -43,6 +45,8 @@ from interlace.systems import Parts, find, systems
 
 MASK, NEVER = 1, -2
 DECODE, ROLLOUTS = 1.15, 4.0
+ALONE = 8
+"""Rollouts that are made one after the other."""
 SHAPES: dict[str, dict[str, int]] = {
     "bundled": {},
     "100m": {
@@ -171,22 +175,22 @@ def rollouts(
     network: Transformer, name: str, prompt: list[int], length: int, rows: int, clock: Clock, **changes: Any
 ) -> dict[str, Any]:
     parts = parts_of(name, temperature=1.0, **changes)
-    seeds = list(range(rows))
 
     def alone(network: Any) -> None:
-        for seed in seeds:
+        for seed in range(ALONE):
             run(network, parts, [prompt], length, [seed])
 
     def together(network: Any) -> None:
-        run(network, parts, [prompt] * rows, length, seeds)
+        run(network, parts, [prompt] * rows, length, list(range(rows)))
 
     tapes = Tape(network), Tape(network)
     alone(tapes[0])
     together(tapes[1])
+    more = rows / ALONE  # tokens that the batch makes for every one of the others
     slow, fast, ratio = clock.versus(lambda: alone(network), lambda: together(network))
     _, _, bare = clock.versus(tapes[0].replay, tapes[1].replay)
-    speeds = {"tokens per second": rows * length / fast, "one at a time": rows * length / slow}
-    return {**speeds, "ratio": ratio, "bare ratio": bare}
+    speeds = {"tokens per second": rows * length / fast, "one at a time": ALONE * length / slow}
+    return {**speeds, "ratio": ratio * more, "bare ratio": bare * more}
 
 
 def numbers(count: int, vocabulary: int = 2048) -> list[int]:
@@ -199,7 +203,7 @@ def main() -> None:
     parser.add_argument("--systems", nargs="*", default=names, choices=names, metavar="NAME")
     parser.add_argument("--prompt", type=int, default=64, help="prompt tokens")
     parser.add_argument("--length", type=int, default=64, help="new tokens")
-    parser.add_argument("--rows", type=int, default=8, help="rollouts in a batch")
+    parser.add_argument("--rows", type=int, nargs="*", default=[8, 64], help="rollouts in a batch")
     parser.add_argument("--prompts", type=int, nargs="*", default=[16, 64, 128, 256, 512])
     parser.add_argument("--shape", choices=list(SHAPES), default="bundled")
     parser.add_argument("--only-decode", action="store_true")
@@ -236,12 +240,14 @@ def main() -> None:
     for name in () if options.only_decode else options.systems:
         changes = SETTINGS.get(options.shape, {}).get(name, {})
         clock.rounds = options.rounds if options.shape == "rl" else 3
-        found = rollouts(network, name, prompt, options.length // 2, options.rows, clock, **changes)
-        report["rollouts"][name] = found
-        print(
-            f"rollouts  {name:<14} {options.rows} at once {found['tokens per second']:>7,.0f} tokens/s, one at a time "
-            f"{found['one at a time']:>6,.0f}: {found['ratio']:.2f} (goal {ROLLOUTS:g}), bare {found['bare ratio']:.2f}"
-        )
+        of = report["rollouts"][name] = {}
+        for rows in options.rows:
+            found = of[str(rows)] = rollouts(network, name, prompt, options.length // 2, rows, clock, **changes)
+            print(
+                f"rollouts  {name:<14} {rows:>3} at once {found['tokens per second']:>7,.0f} tokens/s, one at a time "
+                f"{found['one at a time']:>6,.0f}: {found['ratio']:.2f} (goal {ROLLOUTS:g}), bare "
+                f"{found['bare ratio']:.2f}"
+            )
     write_whole(options.out, json.dumps(report, indent=1) + "\n")
 
 
