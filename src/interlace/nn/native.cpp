@@ -3,7 +3,8 @@
 // With few tokens a step is bound by reading the weights once and by the cost of calling many small operators. Here
 // everything between two attentions is one call: output projection, residual, norm, gated MLP, residual, and the next
 // block's norm, projections, head norms and rotation. Sums are float32 whatever the weights are; matrices of int8 are
-// multiplied as they are, and the sum by the scale of its row. Every product of a
+// multiplied as they are, and the sum by the scale of its row. Where the processor multiplies pairs of bfloat16, what
+// matrices of bfloat16 are multiplied with is rounded to bfloat16, as PyTorch does. Every product of a
 // weight row and a token is summed in the same order however many tokens there are: what is computed here for a token
 // does not depend on the batch that it is in.
 
@@ -14,19 +15,76 @@ namespace {
 constexpr int TOKENS = LANES == 16 ? 6 : 3;
 constexpr int OUTPUTS = 4;  // weight rows of a tile; with TOKENS, what the registers hold
 
-// y[o][t] = w[o] . x[t] for a tile; every (o, t) in the same order, whatever the tile. On the way, LINES cache lines a
-// step are fetched from `ahead` on, where the rows of the next tile lie.
-template <int O, int T, int LINES, class W>
-inline void tile(const W *w, int64_t size, const float *x, const char *ahead, float (&y)[O][T]) {
+// How numbers of w and of x are multiplied: STEP of both at a time.
+template <class W, class X>
+struct Dot {
+    static constexpr int STEP = LANES;
+    static vec read(const W *w) { return load(w); }
+    static vec other(const X *x) { return load(x); }
+    static vec add(vec a, vec b, vec c) { return fused(a, b, c); }
+};
+
+// What a product reads of a token.
+template <class W>
+struct Reads {
+    using type = float;
+};
+
+#ifdef __AVX512BF16__
+template <>
+struct Dot<bf16, bf16> {
+    static constexpr int STEP = 2 * LANES;
+    static __m512bh read(const bf16 *w) { return (__m512bh)_mm512_loadu_si512(w); }
+    static __m512bh other(const bf16 *x) { return read(x); }
+    static vec add(__m512bh a, __m512bh b, vec c) { return (vec)_mm512_dpbf16_ps((__m512)c, a, b); }
+};
+
+template <>
+struct Reads<bf16> {
+    using type = bf16;
+};
+#endif
+
+// Rounds a token to X where it lies in scratch; numbers are read before anything is written over them.
+template <class X>
+inline void pack(float *row, int64_t size) {
+    if constexpr (!std::is_same_v<X, float>) {
+        X *to = reinterpret_cast<X *>(row);
+        int64_t k = 0;
+#ifdef __AVX512BF16__
+        for (; k + LANES <= size; k += LANES) {
+            const __m256bh rounded = _mm512_cvtneps_pbh((__m512)load(row + k));
+            std::memcpy(to + k, &rounded, sizeof rounded);
+        }
+#endif
+        for (; k < size; k++) {
+            float number;
+            X rounded;
+            std::memcpy(&number, row + k, sizeof number);
+            put(&rounded, number);
+            std::memcpy(to + k, &rounded, sizeof rounded);
+        }
+    }
+}
+
+// A token in float scratch, as products read it: begins where it began. STRIDE: what a number takes there.
+template <class W>
+constexpr int64_t STRIDE = sizeof(float) / sizeof(typename Reads<W>::type);
+
+// y[o][t] = w[o] . x[t] for a tile, tokens `stride` apart; every (o, t) in the same order, whatever the tile. On the
+// way, LINES cache lines a step are fetched from `ahead` on, where the rows of the next tile lie.
+template <int O, int T, int LINES, class W, class X>
+inline void tile(const W *w, int64_t size, const X *x, int64_t stride, const char *ahead, float (&y)[O][T]) {
+    using D = Dot<W, X>;
     vec acc[O][T] = {};
-    const int64_t whole = size / LANES * LANES;
-    for (int64_t k = 0; k < whole; k += LANES) {
-        vec a[O];
-        for (int o = 0; o < O; o++) a[o] = load(w + o * size + k);
-        for (int line = 0; line < LINES; line++) __builtin_prefetch(ahead + (k / LANES * LINES + line) * 64);
+    const int64_t whole = size / D::STEP * D::STEP;
+    for (int64_t k = 0; k < whole; k += D::STEP) {
+        decltype(D::read(w)) a[O];
+        for (int o = 0; o < O; o++) a[o] = D::read(w + o * size + k);
+        for (int line = 0; line < LINES; line++) __builtin_prefetch(ahead + (k / D::STEP * LINES + line) * 64);
         for (int t = 0; t < T; t++) {
-            const vec b = load(x + t * size + k);
-            for (int o = 0; o < O; o++) acc[o][t] = fused(a[o], b, acc[o][t]);
+            const auto b = D::other(x + t * stride + k);
+            for (int o = 0; o < O; o++) acc[o][t] = D::add(a[o], b, acc[o][t]);
         }
     }
     for (int t = 0; t < T; t++) {
@@ -43,24 +101,26 @@ inline void tile(const W *w, int64_t size, const float *x, const char *ahead, fl
         for (int o = 0; o < O; o++)
             for (int t = 0; t < T; t++) {
                 float rest = 0;
-                for (int64_t k = whole; k < size; k++) rest = std::fma(get(w + o * size + k), x[t * size + k], rest);
+                for (int64_t k = whole; k < size; k++)
+                    rest = std::fma(get(w + o * size + k), get(x + t * stride + k), rest);
                 y[o][t] += rest;
             }
 }
 
 // Calls give(o + i, t, w[i] . x[t]) for O weight rows, which begin at w, and all tokens from t on. ahead: the next rows.
-template <int O, int T, int LINES, class W, class Give>
-inline void tokens(const W *w, int64_t size, const float *x, int64_t o, int64_t t, int64_t m, const void *ahead,
-                   const Give &give) {
+template <int O, int T, int LINES, class W, class X, class Give>
+inline void tokens(const W *w, int64_t size, const X *x, int64_t stride, int64_t o, int64_t t, int64_t m,
+                   const void *ahead, const Give &give) {
     for (; t + T <= m; t += T) {
         float y[O][T];
         const char *next = static_cast<const char *>(ahead);
-        LINES && t == 0 ? tile<O, T, LINES>(w, size, x, next, y) : tile<O, T, 0>(w, size, x + t * size, next, y);
+        LINES && t == 0 ? tile<O, T, LINES>(w, size, x, stride, next, y)
+                        : tile<O, T, 0>(w, size, x + t * stride, stride, next, y);
         for (int i = 0; i < O; i++)
             for (int j = 0; j < T; j++) give(o + i, t + j, y[i][j]);
     }
     if constexpr (T > 1)
-        if (t < m) tokens<O, T - 1, LINES>(w, size, x, o, t, m, ahead, give);
+        if (t < m) tokens<O, T - 1, LINES>(w, size, x, stride, o, t, m, ahead, give);
 }
 
 template <class W>
@@ -70,26 +130,27 @@ inline void unpack(const W *from, int64_t size, float *to) {
     for (; k < size; k++) to[k] = get(from + k);
 }
 
-// Rows first to last of w [.., size] times every token of x [m, size].
-template <class W, class Give>
-inline void product(const W *w, int64_t size, const float *x, int64_t m, int64_t first, int64_t last, const Give &give) {
-    constexpr int LINES = OUTPUTS * LANES * sizeof(W) / 64;
+// Rows first to last of w [.., size] times every one of m tokens of x, which lie `stride` apart.
+template <class W, class X, class Give>
+inline void product(const W *w, int64_t size, const X *x, int64_t stride, int64_t m, int64_t first, int64_t last,
+                    const Give &give) {
+    constexpr int LINES = OUTPUTS * Dot<W, X>::STEP * sizeof(W) / 64;
     int64_t o = first;
     if (m == 1) {  // one token: more rows at once, so that more of memory is on its way
         for (; o + 2 * OUTPUTS <= last; o += 2 * OUTPUTS)
-            tokens<2 * OUTPUTS, 1, 2 * LINES>(w + o * size, size, x, o, 0, m, w + (o + 2 * OUTPUTS) * size, give);
+            tokens<2 * OUTPUTS, 1, 2 * LINES>(w + o * size, size, x, stride, o, 0, m, w + (o + 2 * OUTPUTS) * size, give);
     }
-    if constexpr (!std::is_same_v<W, float>)
+    if constexpr (!std::is_same_v<W, X>)
         if (m > TOKENS) {  // several tiles read the same rows: unpack them once
             float *rows = room(OUTPUTS * size);
             for (; o + OUTPUTS <= last; o += OUTPUTS) {
                 unpack(w + o * size, OUTPUTS * size, rows);
-                tokens<OUTPUTS, TOKENS, 0>(rows, size, x, o, 0, m, nullptr, give);
+                tokens<OUTPUTS, TOKENS, 0>(rows, size, x, stride, o, 0, m, nullptr, give);
             }
         }
     for (; o + OUTPUTS <= last; o += OUTPUTS)
-        tokens<OUTPUTS, TOKENS, LINES>(w + o * size, size, x, o, 0, m, w + (o + OUTPUTS) * size, give);
-    for (; o < last; o++) tokens<1, TOKENS, 0>(w + o * size, size, x, o, 0, m, nullptr, give);
+        tokens<OUTPUTS, TOKENS, LINES>(w + o * size, size, x, stride, o, 0, m, w + (o + OUTPUTS) * size, give);
+    for (; o < last; o++) tokens<1, TOKENS, 0>(w + o * size, size, x, stride, o, 0, m, nullptr, give);
 }
 
 template <class W>
@@ -158,28 +219,36 @@ void step(const Shape &s, const Block *done, const Block *next, const Call &c, i
     const int64_t d = s.head_dim, inner = s.heads * d, hidden = s.hidden, mid = s.intermediate;
     const int me = part(), all = parts();
     float *x = c.x + base * hidden;
+    using X = typename Reads<Q>::type;
+    // a product of what lies in scratch
+    const auto multiply = [&](const Q *w, int64_t size, const float *from, int64_t first, int64_t last, const auto &give) {
+        product(w, size, reinterpret_cast<const X *>(from), size * STRIDE<Q>, m, first, last, give);
+    };
     if (done) {
         const W *seen = static_cast<const W *>(c.seen);
         for (int64_t i = share(m * s.heads, 1, me, all), end = share(m * s.heads, 1, me + 1, all); i < end; i++) {
             const int64_t t = i / s.heads, h = i % s.heads;
             const int64_t r = (base + t) / c.n, j = (base + t) % c.n;
             const W *from = seen + ((r * s.heads + h) * c.n + j) * d;
-            for (int64_t k = 0; k < d; k++) c.wide[t * inner + h * d + k] = get(from + k);
+            X *to = reinterpret_cast<X *>(c.wide) + t * inner * STRIDE<Q> + h * d;
+            for (int64_t k = 0; k < d; k++) put(to + k, get(from + k));
         }
 #pragma omp barrier
         int64_t first = share(hidden, OUTPUTS, me, all), last = share(hidden, OUTPUTS, me + 1, all);
         const W *bias = static_cast<const W *>(done->out_bias);
-        product(static_cast<const Q *>(done->out), inner, c.wide, m, first, last, [&](int64_t o, int64_t t, float y) {
+        multiply(static_cast<const Q *>(done->out), inner, c.wide, first, last, [&](int64_t o, int64_t t, float y) {
             x[t * hidden + o] += ended(y, done->out_scale, bias, o);
         });
 #pragma omp barrier
-        for (int64_t t = share(m, 1, me, all); t < share(m, 1, me + 1, all); t++)
+        for (int64_t t = share(m, 1, me, all); t < share(m, 1, me + 1, all); t++) {
             norm(x + t * hidden, static_cast<const W *>(done->mlp_norm), s.eps, hidden, c.normed + t * hidden);
+            pack<X>(c.normed + t * hidden, hidden);
+        }
 #pragma omp barrier
         const int64_t from = share(mid, LANES, me, all), to = share(mid, LANES, me + 1, all);
         const Q *up = static_cast<const Q *>(done->up);
         const W *up_bias = static_cast<const W *>(done->up_bias);
-        product(up, hidden, c.normed, m, from, to, [&](int64_t o, int64_t t, float y) {
+        multiply(up, hidden, c.normed, from, to, [&](int64_t o, int64_t t, float y) {
             c.act[t * mid + o] = ended(y, done->up_scale, up_bias, o);
         });
         for (int64_t t = 0; t < m; t++) {
@@ -196,19 +265,25 @@ void step(const Shape &s, const Block *done, const Block *next, const Call &c, i
                 gate[o] = one[0];
             }
         }
-        product(up + mid * hidden, hidden, c.normed, m, from, to, [&](int64_t o, int64_t t, float y) {
+        multiply(up + mid * hidden, hidden, c.normed, from, to, [&](int64_t o, int64_t t, float y) {
             c.act[t * mid + o] *= ended(y, done->up_scale, up_bias, mid + o);
         });
 #pragma omp barrier
+        if constexpr (!std::is_same_v<X, float>) {
+            for (int64_t t = share(m, 1, me, all); t < share(m, 1, me + 1, all); t++) pack<X>(c.act + t * mid, mid);
+#pragma omp barrier
+        }
         bias = static_cast<const W *>(done->down_bias);
-        product(static_cast<const Q *>(done->down), mid, c.act, m, first, last, [&](int64_t o, int64_t t, float y) {
+        multiply(static_cast<const Q *>(done->down), mid, c.act, first, last, [&](int64_t o, int64_t t, float y) {
             x[t * hidden + o] += ended(y, done->down_scale, bias, o);
         });
 #pragma omp barrier
     }
     if (next) {
-        for (int64_t t = share(m, 1, me, all); t < share(m, 1, me + 1, all); t++)
+        for (int64_t t = share(m, 1, me, all); t < share(m, 1, me + 1, all); t++) {
             norm(x + t * hidden, static_cast<const W *>(next->attention_norm), s.eps, hidden, c.normed + t * hidden);
+            pack<X>(c.normed + t * hidden, hidden);
+        }
 #pragma omp barrier
         const int64_t heads = s.heads + 2 * s.kv_heads, turned = s.heads + s.kv_heads;
         const Q *qkv = static_cast<const Q *>(next->qkv);
@@ -217,7 +292,7 @@ void step(const Shape &s, const Block *done, const Block *next, const Call &c, i
         for (int64_t h = share(heads, 1, me, all), end = share(heads, 1, me + 1, all); h < end; h++) {
             // the head's own piece of scratch: the products of all tokens, then norm and rotation in place
             float *head = c.wide + h * m * d;
-            product(qkv, hidden, c.normed, m, h * d, (h + 1) * d, [&](int64_t o, int64_t t, float y) {
+            multiply(qkv, hidden, c.normed, h * d, (h + 1) * d, [&](int64_t o, int64_t t, float y) {
                 head[t * d + o - h * d] = ended(y, next->qkv_scale, bias, o);
             });
             const bool query = h < s.heads;
@@ -271,18 +346,21 @@ void linear(const Q *w, const float *scale, const W *x, float *scratch, int64_t 
     (void)threads;
 #pragma omp parallel num_threads(threads)
     for (int64_t base = 0; base < m; base += tile) {
-        const int64_t here = std::min(tile, m - base) * size;
+        const int64_t tokens = std::min(tile, m - base), here = tokens * size;
         const W *from = x + base * size;
         W *to = y + base * outputs;
         const int me = part(), all = parts();
-        for (int64_t i = share(here, LANES, me, all), end = share(here, LANES, me + 1, all); i < end; i++)
-            scratch[i] = get(from + i);
-#pragma omp barrier
         const int64_t first = share(outputs, OUTPUTS, me, all), last = share(outputs, OUTPUTS, me + 1, all);
-        product(w, size, scratch, here / size, first, last, [&](int64_t o, int64_t t, float sum) {
-            put(to + t * outputs + o, scaled(sum, scale, o));
-        });
+        const auto give = [&](int64_t o, int64_t t, float sum) { put(to + t * outputs + o, scaled(sum, scale, o)); };
+        if constexpr (std::is_same_v<typename Reads<Q>::type, W>) {
+            product(w, size, from, size, tokens, first, last, give);
+        } else {
+            for (int64_t i = share(here, LANES, me, all), end = share(here, LANES, me + 1, all); i < end; i++)
+                scratch[i] = get(from + i);
 #pragma omp barrier
+            product(w, size, scratch, size, tokens, first, last, give);
+#pragma omp barrier
+        }
     }
 }
 
