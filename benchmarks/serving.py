@@ -5,6 +5,7 @@ requests at once, every one for its own prompt. Ratios are of tokens per second;
 base is measured beside them.
 
     python benchmarks/serving.py --concurrency 1,8,32,64 --tokens 64 --out benchmarks/results/serving.json
+    python benchmarks/serving.py --dtype bfloat16 --out benchmarks/results/serving-bfloat16.json
 """
 
 from __future__ import annotations
@@ -119,6 +120,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) - 1))
     parser.add_argument("--base", default="base")
     parser.add_argument("--twin", default="twin")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
@@ -133,12 +135,12 @@ def main() -> None:
         shutil.copytree(locate(chosen.base), base)
         port, urls = free_port(), {}
         ours = [sys.executable, "-m", "interlace", "serve", f"base={base}", f"twin={locate(chosen.twin)}"]
-        url = stack.enter_context(running([*ours, "--port", str(port), "--dtype", "float32"], port, chosen.threads))
+        url = stack.enter_context(running([*ours, "--port", str(port), "--dtype", chosen.dtype], port, chosen.threads))
         urls["interlace AR"], urls["interlace twin"] = (url, "base"), (url, "twin")
         if not chosen.no_peer:
             port = free_port()
             peer = [str(Path(sys.executable).with_name("transformers")), "serve", str(base), "--continuous-batching"]
-            peer += ["--device", "cpu", "--dtype", "float32", "--port", str(port)]
+            peer += ["--device", "cpu", "--dtype", chosen.dtype, "--port", str(port)]
             url = stack.enter_context(running(peer, port, chosen.threads))
             urls["transformers AR"] = url, str(base)
         results: dict[str, dict[int, dict]] = {name: {} for name in urls}
@@ -164,7 +166,7 @@ def main() -> None:
             for row in rows.values():
                 del row["texts"]
         about = {"processor": platform.processor() or platform.machine(), "threads": chosen.threads}
-        about |= {"tokens": chosen.tokens, "rounds": chosen.rounds}
+        about |= {"dtype": chosen.dtype, "tokens": chosen.tokens, "rounds": chosen.rounds}
         chosen.out.write_text(json.dumps({"about": about, "results": results}, indent=1) + "\n")
 
 
