@@ -339,7 +339,7 @@ def test_held_out_answers_are_judged() -> None:
 @pytest.mark.parametrize(
     ("system", "changes", "settings", "message"),
     [
-        ("tidar", {}, {}, "tidar does not reveal masks step by step"),
+        ("tidar", {}, {}, "tidar does not reveal masks step by step; .*: dream, .*, llada, sdar$"),
         ("wedlm", {}, {}, "wedlm does not reveal masks step by step"),
         ("llada", {"top_k": 3}, {}, "top_k and top_p cut what the policy can say"),
         ("llada", {"guidance": 2.0}, {}, "guidance changes what the policy says"),

@@ -30,8 +30,8 @@ from .lora import Lora, LoraSettings, identity
 from .model import Model, naming
 from .processes import AbsorbingMask
 from .recipes import finish
-from .systems import Parts
-from .systems.system import TextSettings
+from .systems import Parts, systems
+from .systems.system import Settings, TextSettings
 from .training.loop import Probe, train
 from .training.parallel import start
 from .training.policy import METHODS, PolicyLoss, Rollout, States, advantages
@@ -68,6 +68,12 @@ class ReinforceSettings(BaseModel):
     )
 
 
+def _reveals(settings: Settings, parts: Parts) -> bool:
+    """Whether the states of an answer can be read off the order in which its masks were revealed."""
+    masked = isinstance(settings, TextSettings) and isinstance(parts.process, AbsorbingMask)
+    return masked and parts.arrangement is None and parts.lookahead is None
+
+
 class Rollouts:
     """Rows for ``PolicyLoss``: number ``(update * states + state) * answers + answer``.
 
@@ -93,11 +99,11 @@ class Rollouts:
         adapters: Lora | None = None,
     ) -> None:
         decoding, process = model.settings, model.parts.process
-        known = isinstance(decoding, TextSettings) and isinstance(process, AbsorbingMask)
-        if not known or model.parts.arrangement is not None or model.parts.lookahead is not None:
+        if not _reveals(model.settings, model.parts):
+            able = [name for name, other in systems().items() if _reveals(other.settings, other.parts(other.settings))]
             raise SettingError(
-                f"{model.system.name} does not reveal masks step by step; reinforce a system that does: llada, "
-                "eoser-ass-cjgrpo, dream, sdar"
+                f"{model.system.name} does not reveal masks step by step; reinforce a system that does: "
+                f"{', '.join(able)}"
             )
         assert isinstance(decoding, TextSettings) and isinstance(process, AbsorbingMask)
         if decoding.top_k or decoding.top_p < 1:
