@@ -268,6 +268,9 @@ def test_published_names_of_llada(tmp_path: Path, edit: Callable[..., None]) -> 
             load(folder)
         edit(folder / "config.json", **{name: before})
     assert same_weights(load(folder).network, made.network)
+    edit(folder / "config.json", d_model=None, hidden_size=24, num_experts=64, num_experts_per_tok=8)
+    with pytest.raises(CheckpointError, match="LLaDA with experts is not supported; only the dense LLaDA is"):
+        load(folder)
 
 
 def test_a_mask_that_no_file_names(tmp_path: Path, edit: Callable[..., None]) -> None:
