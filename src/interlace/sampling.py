@@ -96,8 +96,10 @@ class Sampler:
     same token alone and in a batch.
 
     ``raw``: confidence, entropy and the cuts are those of softmax(logits), and the temperature acts on what is left.
+    ``cut``: confidence, entropy and margin are those *after* the cuts, in greedy decoding too; ``top_p`` is then a
+    share of the whole mass, and not of that of the ``top_k``.
 
-    Raises ``SettingError`` for a negative temperature, top_k < 0 or top_p outside (0, 1].
+    Raises ``SettingError`` for a negative temperature, top_k < 0, top_p outside (0, 1], or both ``raw`` and ``cut``.
 
     >>> candidates = Sampler()(torch.tensor([[0.0, 2.0]]), None)
     >>> candidates.token.tolist(), round(candidates.confidence.item(), 3)
@@ -108,6 +110,7 @@ class Sampler:
     top_k: int = 0
     top_p: float = 1.0
     raw: bool = False
+    cut: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -116,6 +119,8 @@ class Sampler:
             raise SettingError(f"top_k is {self.top_k}; pass 0 (off) or a positive count")
         if not 0 < self.top_p <= 1:
             raise SettingError(f"top_p is {self.top_p}; pass a share in (0, 1], 1 is off")
+        if self.raw and self.cut:
+            raise SettingError("confidence before the temperature (raw) and after the cuts (cut); pass one of them")
 
     @property
     def greedy(self) -> bool:
@@ -126,22 +131,25 @@ class Sampler:
         logits = logits.float()
         if self.temperature not in (0, 1) and not self.raw:  # 1 changes nothing
             logits = logits / max(self.temperature, COLDEST)
+        if self.cut and (self.top_k or self.top_p < 1):
+            logits = logits.where(self._cut(logits.softmax(-1)) > 0, float("-inf"))
         if self.greedy:
             return Candidates(best(logits), logits)
         assert uniform is not None
-        weights = self._cut(logits.softmax(-1))
+        weights = logits.softmax(-1) if self.cut else self._cut(logits.softmax(-1))
         if self.raw:  # p ** (1 / T), scaled so that the likeliest stays 1
             weights = (weights / weights.amax(-1, keepdim=True)) ** (1 / self.temperature)
         return Candidates(drawn(weights, uniform), logits)
 
     def _cut(self, probabilities: Tensor) -> Tensor:
+        whole = probabilities.sum(-1, keepdim=True)
         if 0 < self.top_k < probabilities.shape[-1]:
             least = probabilities.topk(self.top_k, -1).values[:, -1:]
             probabilities = probabilities.where(probabilities >= least, 0.0)
         if self.top_p < 1:
             ranked, order = probabilities.sort(-1, descending=True)
             before = ranked.cumsum(-1) - ranked
-            kept = before < self.top_p * ranked.sum(-1, keepdim=True)
+            kept = before < self.top_p * (whole if self.cut else ranked.sum(-1, keepdim=True))
             kept[..., 0] = True  # also where that product is too small for a float
             ranked = ranked.where(kept, 0.0)
             probabilities = torch.zeros_like(ranked).scatter(-1, order, ranked)

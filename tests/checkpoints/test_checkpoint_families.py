@@ -227,6 +227,16 @@ def test_published_names_of_wedlm(shape: dict[str, Any], tmp_path: Path) -> None
     assert same_weights(load(folder).network, made.network)
 
 
+def test_what_the_config_of_wedlm_leaves_out(tmp_path: Path, edit: Callable[..., None]) -> None:
+    """Its class takes Qwen2.5's biases and hidden_size / heads, and says neither a mask token nor a block size."""
+    shape = {**SMALL, "head_dim": SMALL["hidden_size"] // SMALL["num_heads"]}
+    config = TransformerConfig(**shape, qkv_bias=True, qk_norm=False)
+    made = Checkpoint(network(config), family="wedlm", mask_token_id=1)
+    folder = save(made, tmp_path / "saved")
+    edit(folder / "config.json", **dict.fromkeys(("attention_bias", "qk_norm", "head_dim")))
+    assert same_weights(load(folder).network, made.network)
+
+
 def test_published_names_of_llada(tmp_path: Path, edit: Callable[..., None]) -> None:
     made = checkpoint("llada")
     folder = save(made, tmp_path / "saved")
@@ -258,6 +268,9 @@ def test_published_names_of_llada(tmp_path: Path, edit: Callable[..., None]) -> 
             load(folder)
         edit(folder / "config.json", **{name: before})
     assert same_weights(load(folder).network, made.network)
+    edit(folder / "config.json", d_model=None, hidden_size=24, num_experts=64, num_experts_per_tok=8)
+    with pytest.raises(CheckpointError, match="LLaDA with experts is not supported; only the dense LLaDA is"):
+        load(folder)
 
 
 def test_a_mask_that_no_file_names(tmp_path: Path, edit: Callable[..., None]) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 
-from interlace.checkpoints import load, save
+from interlace.checkpoints import Checkpoint, load, save, tokens
 from interlace.errors import CheckpointError
+from interlace.nn import TransformerConfig
 
-from .conftest import checkpoint, same_weights, tokenizer
+from .conftest import SMALL, checkpoint, network, same_weights, tokenizer
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -207,6 +208,70 @@ def test_tokenizer_files_are_kept_byte_for_byte(tmp_path: Path, edit: Callable[.
     again = save(loaded, tmp_path / "two")
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "merges.txt"):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def published_as_dream(folder: Path) -> Any:
+    """vocab.json and merges.txt, tokens added behind them, a class of its own; and Qwen2's tokenizer of the first."""
+    transformers = pytest.importorskip("transformers")
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("d", "e"), ("de", "f"), ("\u0120", "x"), ("1", "2"), ("i", "n"), ("in", "t")]
+    vocab = {word: number for number, word in enumerate([*letters, *("".join(pair) for pair in merges)])}
+    added = {"<|endoftext|>": len(vocab), "<tool>": len(vocab) + 1, "<|mask|>": len(vocab) + 2}
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps(vocab))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, merges)) + "\n")
+    (folder / "added_tokens.json").write_text(json.dumps(added))
+    decoder = {str(n): {"content": text, "special": text != "<tool>", "normalized": False} for text, n in added.items()}
+    config = {
+        "tokenizer_class": "DreamTokenizer",
+        "auto_map": {"AutoTokenizer": ["tokenization_dream.DreamTokenizer", None]},
+        "mask_token": "<|mask|>", "eos_token": "<|endoftext|>", "added_tokens_decoder": decoder,
+    }  # fmt: skip
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "special_tokens_map.json").write_text(json.dumps({"mask_token": "<|mask|>"}))
+    return transformers.Qwen2Tokenizer(vocab=vocab, merges=merges)
+
+
+def test_a_tokenizer_of_vocabulary_and_merges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dream is published without tokenizer.json; what is saved has one, and asks for no code."""
+    plain = published_as_dream(tmp_path / "published")
+    config = TransformerConfig(**SMALL | {"vocab_size": 300}, qkv_bias=True, qk_norm=False)
+    made = Checkpoint(network(config), family="dream", mask_token_id=264)
+    written = save(made, tmp_path / "made")
+    for file in written.iterdir():
+        if "token" not in file.name:
+            (tmp_path / "published" / file.name).write_bytes(file.read_bytes())
+    loaded = load(tmp_path / "published")
+    assert loaded.tokenizer is not None and loaded.mask_token_id == 264
+    for text in ("def f(x):\n    return 12", "  \n\n x'S 12e\u0301\u00e9 \u4e2d\r\n", "int int\tin"):
+        assert loaded.tokenizer.encode(text).ids == plain(text)["input_ids"]
+        assert loaded.tokenizer.decode(loaded.tokenizer.encode(text).ids) == plain.decode(plain(text)["input_ids"])
+    assert loaded.tokenizer.encode("x<|mask|><tool>x").ids[1:3] == [264, 263]
+    special = {number: token.special for number, token in loaded.tokenizer.get_added_tokens_decoder().items()}
+    assert special == {262: True, 263: False, 264: True}
+
+    again = save(loaded, tmp_path / "again")
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    opened = transformers.AutoTokenizer.from_pretrained(again)
+    assert opened("def f<|mask|>")["input_ids"] == loaded.tokenizer.encode("def f<|mask|>").ids
+    assert (opened.mask_token_id, opened.eos_token_id) == (264, 262)
+    assert not (again / "vocab.json").exists()
+    kept = load(again)
+    assert kept.tokenizer is not None and kept.tokenizer.get_vocab() == loaded.tokenizer.get_vocab()
+
+
+def test_a_tokenizer_in_parts_that_do_not_fit(tmp_path: Path) -> None:
+    published_as_dream(tmp_path / "one")
+    files = tokens.read_files(tmp_path / "one")
+    assert tokens.parse(files | {"tokenizer_config.json": b'{"tokenizer_class": "GPT2Tokenizer"}'}, tmp_path) is None
+    assert tokens.parse({name: raw for name, raw in files.items() if name != "merges.txt"}, tmp_path) is None
+    bare = files | {"tokenizer_config.json": b'{"tokenizer_class": "DreamTokenizer"}'}
+    moved = bare | {"added_tokens.json": b'{"<|endoftext|>": 262, "<|mask|>": 270}'}
+    with pytest.raises(CheckpointError, match=r"'<\|mask\|>' is said to be token 270, behind vocab.json it is 263"):
+        tokens.parse(moved, tmp_path)
+    with pytest.raises(CheckpointError, match=r"vocab.json and merges.txt do not fit .*; download them again"):
+        tokens.parse(bare | {"merges.txt": b"q zz\n"}, tmp_path)
 
 
 def test_a_changed_tokenizer_is_written_anew(tmp_path: Path, edit: Callable[..., None]) -> None:

@@ -16,6 +16,7 @@ from interlace.reveal import (
     DependenceBounded,
     Dynamic,
     EntropyBounded,
+    FirstAlone,
     LargestMargin,
     Leading,
     LeastUncertain,
@@ -29,7 +30,7 @@ from interlace.reveal import (
 
 from .conftest import OTHERS, RANKING, proposal
 
-RULES = [*RANKING, *OTHERS]
+RULES = [*RANKING, *OTHERS, FirstAlone(Static())]
 
 
 def fixed(rule: Any, open: str, score: list[float], quota: int = 1) -> str:

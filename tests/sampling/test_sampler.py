@@ -79,6 +79,29 @@ def test_confidence_is_the_probability_before_the_cuts(temperature: float) -> No
         assert candidates.confidence < 1
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0, 2.0])
+def test_confidence_may_be_that_after_the_cuts(temperature: float) -> None:
+    """Greedy or not: all three measures are of what is left, and the draws are what they were."""
+    logits = log(0.4, 0.3, 0.2, 0.1).repeat(3, 1)
+    uniform, base = torch.tensor([0.1, 0.6, 0.9]), temperature or 1.0
+    weights = [p ** (1 / base) for p in (0.4, 0.3, 0.2, 0.1)]
+    for cuts, left in (({"top_k": 2}, 2), ({"top_p": 0.01}, 1), ({"top_k": 3, "top_p": 0.999}, 3), ({}, 4)):
+        plain, cut = (Sampler(temperature, **cuts, cut=c)(logits, uniform) for c in (False, True))
+        assert torch.equal(plain.token, cut.token) and int(cut.token.max()) < left
+        kept = torch.tensor(weights[:left]) / sum(weights[:left])
+        torch.testing.assert_close(cut.confidence, kept[cut.token])
+        torch.testing.assert_close(cut.entropy, -(kept * kept.log()).sum().expand(3), atol=1e-6, rtol=1e-5)
+        second = kept[1] if left > 1 else torch.tensor(0.0)
+        torch.testing.assert_close(cut.margin, (kept[0] - second).expand(3))
+
+
+def test_the_share_is_of_all_the_mass_where_the_confidence_is_that_after_the_cuts() -> None:
+    """Half of all the mass is two tokens; half of that of the two likeliest, 0.325, is the first alone."""
+    logits = log(0.35, 0.3, 0.25, 0.1)
+    assert draw(Sampler(1.0, top_k=2, top_p=0.5), logits, 0.0, ALMOST_ONE) == [0, 0]
+    assert draw(Sampler(1.0, top_k=2, top_p=0.5, cut=True), logits, 0.0, ALMOST_ONE) == [0, 1]
+
+
 def test_top_k_of_one_is_greedy_whatever_the_uniform_number() -> None:
     assert draw(Sampler(1.0, top_k=1), log(0.3, 0.4, 0.3), 0.0, 0.5, ALMOST_ONE) == [1, 1, 1]
     assert Sampler(1.0, top_k=1).greedy and Sampler().greedy and not Sampler(1.0).greedy
@@ -172,6 +195,7 @@ def test_a_row_draws_the_same_token_alone_and_among_others() -> None:
         ({"top_p": 0.0}, "top_p is 0.0; pass a share"),
         ({"top_p": 1.1}, "top_p is 1.1"),
         ({"top_p": float("nan")}, "top_p is nan"),
+        ({"raw": True, "cut": True}, "pass one of them"),
     ],
 )
 def test_bad_settings_are_refused(setting: dict[str, Any], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -144,6 +145,38 @@ def test_the_rule_that_is_not_named() -> None:
     named: Any = parts_of("llada", threshold=0.5, reveal="dynamic").process
     eoser: Any = parts_of("eoser-ass-cjgrpo", threshold=0.5, eoser=False).process
     assert named.reveal == eoser.reveal == Dynamic(0.5)
+
+
+@pytest.mark.parametrize("reveal", [None, "static"])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+@pytest.mark.parametrize("name", ["llada", "eoser-ass-cjgrpo"])
+def test_a_candidate_is_drawn_at_a_temperature_and_trusted_without(
+    name: str, temperature: float, reveal: str | None
+) -> None:
+    """Drawn from softmax(logits / T), as Gumbel noise to the power T does; its confidence is softmax(logits)."""
+    settings: dict[str, Any] = {"threshold": 0.3} if reveal is None else {"steps": 8}
+    if name != "llada":
+        settings |= {"ass": False, "eoser": False, "reveal": reveal or "threshold"}
+    for seed in range(4):
+        prompt, noise = tokens(5, seed=seed), Noise((seed,))
+        row, log_prob, step = torch.cat((prompt, torch.full((16,), MASK))), torch.zeros(21), 0
+        while (open := [place for place in range(5, 21) if row[place] == MASK]):
+            said = network().head(network()(row[None], torch.arange(21)[None]))[0].double()
+            said[:, MASK] = -torch.inf
+            token, sure = {}, {}
+            for place in open:
+                passed = (said[place] / temperature).softmax(-1).cumsum(-1)
+                token[place] = int((passed <= noise.uniform([0], [place], [step], (1,)).item() * passed[-1]).sum())
+                sure[place] = float(said[place].softmax(-1)[token[place]])
+            ranked = sorted(open, key=lambda place: -sure[place])
+            fixed = ranked[:2] if reveal else [p for p in ranked if sure[p] >= 0.3 or p == ranked[0]]
+            for place in fixed:
+                row[place], log_prob[place] = token[place], math.log(sure[place])
+            step += 1
+        parts = parts_of(name, **({"block_size": 16, "temperature": temperature, "reveal": reveal} | settings))
+        found = complete(prompt, 16, parts, seed=seed, details=True)
+        assert found.content.tolist() == row[5:].tolist() and found.forwards == step
+        torch.testing.assert_close(found.log_prob, log_prob[5:], rtol=1e-4, atol=1e-4)
 
 
 ALGS = [("maskgit_plus", "static"), ("topk_margin", "largest-margin"), ("entropy", "least-uncertain")]

@@ -201,6 +201,30 @@ def test_the_published_decoder(bound: float, penalty: float, given: int, window:
     assert (row.forwards, row.slots) == (forwards, instances)
 
 
+@pytest.mark.parametrize("window", [2, 4, 8])
+@pytest.mark.parametrize(("bound", "penalty"), [(1.5, 0.0), (2.5, 0.02), (100.0, 0.0)])
+def test_the_engine_opens_masks_behind_the_end(bound: float, penalty: float, window: int) -> None:
+    """Its window is never narrower at the end of a text; what it then cuts off is a longer row here."""
+    for given in (1, 5):
+        prompt, length = tokens(given, seed=given), 17
+        row, first = torch.cat((prompt, torch.full((length + 4 * window,), MASK))), given
+        while first < given + length:
+            inside = torch.arange(first, first + window)
+            behind = (row[first:] != MASK).nonzero().flatten() + first
+            order = torch.cat((behind, inside[row[inside] == MASK]))
+            places = torch.cat((torch.arange(first), order))
+            said = causal(row[places], places)[first + len(behind) :].log_softmax(-1)
+            open = order[len(behind) :]
+            score = -(said.exp() * said.clamp_min(-1e4)).sum(-1) + penalty * (open - open[0])
+            fixed = score < bound
+            fixed[score.argmin()] = True
+            row[open[fixed]] = said.argmax(-1)[fixed]
+            first = int((row == MASK).nonzero()[0])
+        parts = wedlm(window=window, entropy=bound, penalty=penalty)
+        longer = complete(prompt, length + 2 * window, parts).content[:length]
+        assert longer.tolist() == row[given : given + length].tolist()
+
+
 class Scripted(nn.Module):
     """Entropy 0.1 everywhere, but 0.9 at some places until their left neighbour is known; remembers what it is fed."""
 

@@ -65,6 +65,8 @@ class LLaDA:
     config_classes: Mapping[str, ConfigClass] = field(default_factory=lambda: {"llada": _CONFIG})
 
     def read_config(self, fields: Fields) -> TransformerConfig:
+        if "num_experts" in fields and "d_model" not in fields:  # LLaDA-MoE has the same model_type
+            raise CheckpointError(f"{fields.origin}: LLaDA with experts is not supported; only the dense LLaDA is")
         for name, value in _FIXED.items():
             found = fields.take(name, object, value)
             if found != value:

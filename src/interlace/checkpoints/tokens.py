@@ -25,6 +25,8 @@ FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
+# Tokenizers that are made of vocab.json and merges.txt, and cut text as Qwen2 does.
+_LIKE_QWEN = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "DreamTokenizer")
 # How published masked-diffusion models spell their mask token.
 MASKS = ("<|MASK|>", "<MASK>", "|<MASK>|", "<|mask|>", "<mask>", "[MASK]")
 
@@ -35,9 +37,9 @@ def read_files(directory: Path) -> dict[str, bytes]:
 
 
 def parse(files: Mapping[str, bytes], directory: Path) -> Tokenizer | None:
-    """The tokenizer of ``tokenizer.json``; None if there is no such file."""
+    """The tokenizer of ``tokenizer.json``; None if there is no such file, nor the parts of which one can be made."""
     if "tokenizer.json" not in files:
-        return None
+        return _made(files, directory)
     from tokenizers import Tokenizer
 
     try:
@@ -47,6 +49,47 @@ def parse(files: Mapping[str, bytes], directory: Path) -> Tokenizer | None:
         raise CheckpointError(
             f"{directory / 'tokenizer.json'} is damaged ({cause}); download it again, or remove it to go without"
         ) from None
+
+
+def _made(files: Mapping[str, bytes], directory: Path) -> Tokenizer | None:
+    """A tokenizer of Qwen2's kind of vocab.json and merges.txt, as Dream is published; None where it is of another.
+
+    What is added to it gets the ids that the files say, or it is refused.
+    """
+    config = fields(files, "tokenizer_config.json")
+    if config.get("tokenizer_class") not in _LIKE_QWEN or not {"vocab.json", "merges.txt"} <= files.keys():
+        return None
+    from tokenizers import AddedToken
+    from transformers import Qwen2Tokenizer
+
+    said = {text: number for text, number in fields(files, "added_tokens.json").items() if isinstance(number, int)}
+    flags: dict[str, dict[str, bool]] = {}
+    for number, token in (config.get("added_tokens_decoder") or {}).items():
+        text = content(token)
+        if text is not None and str(number).isdigit():
+            said[text] = int(number)
+            kinds = ("lstrip", "normalized", "rstrip", "single_word", "special")
+            flags[text] = {kind: bool(token[kind]) for kind in kinds if isinstance(token, dict) and kind in token}
+    added = sorted(said, key=lambda text: said[text])
+    lines = files["merges.txt"].decode("utf-8", "replace").splitlines()
+    merges = [pair for line in lines if not line.startswith("#version") and len(pair := tuple(line.split(" "))) == 2]
+    roles = dict.fromkeys(("unk_token", "eos_token", "pad_token"), added[0]) if added else {}
+    try:
+        made: Tokenizer = Qwen2Tokenizer(vocab=fields(files, "vocab.json"), merges=merges, **roles).backend_tokenizer
+        usual = {"special": True, "normalized": False}
+        made.add_tokens([AddedToken(text, **usual | flags.get(text, {})) for text in added])
+    except Exception as error:  # the library raises nothing narrower
+        cause = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{directory}: vocab.json and merges.txt do not fit ({cause}); download them again"
+        ) from None
+    for text in added:
+        if made.token_to_id(text) != said[text]:
+            raise CheckpointError(
+                f"{directory}: {text!r} is said to be token {said[text]}, behind vocab.json it is "
+                f"{made.token_to_id(text)}; download the tokenizer's files again"
+            )
+    return made
 
 
 def fields(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
@@ -106,6 +149,8 @@ def files_to_write(
         for stale in ("special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model"):
             out.pop(stale, None)
         out["tokenizer.json"] = _plain(tokenizer, files.get("tokenizer.json"))
+        if config.pop("auto_map", None) is not None:  # a class of a file that is not written here
+            config["tokenizer_class"] = "PreTrainedTokenizerFast"
         if "added_tokens_decoder" in config:
             config["added_tokens_decoder"] = {
                 str(number): {

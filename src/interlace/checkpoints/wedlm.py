@@ -24,6 +24,8 @@ class WeDLM(LlamaLike):
 
     def read_config(self, fields: Fields) -> TransformerConfig:
         norm = fields.take("qk_norm", bool, False)
+        if fields.get("attention_bias") is None:
+            fields["attention_bias"] = True  # as its own class of config.json fills it in
         return replace(super().read_config(fields), qk_norm=norm)
 
     def write_config(self, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -36,7 +38,6 @@ FAMILY = WeDLM(
     "wedlm",
     dense={"wedlm": "WeDLMForCausalLM"},
     out_bias=False,
-    head_dim=128,
     masked=True,
     free_mask=151665,
     config_classes={

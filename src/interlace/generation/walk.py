@@ -61,8 +61,9 @@ class Row:
     """One row on its way: where it is in the tables, its levels, and the unit before which it ends (a stop token).
 
     name: what its events call it. first: its first unit that is not clean; begun: whether that unit has had a move or,
-    where a token is predicted at the one before it, whether its first token is known. widest: how many tokens its first
-    forward was given, which reads the prompt, and the most that a later one was.
+    where a token is predicted at the one before it, whether its first token is known, or that of the window that it is
+    in. behind: of the window that was moved last, the units behind its first, if it is read whole. widest: how many
+    tokens its first forward was given, which reads the prompt, and the most that a later one was.
     """
 
     number: int
@@ -77,6 +78,7 @@ class Row:
     slots: int = 0
     widest: tuple[int, int] = 0, 0
     begun: bool = True
+    behind: range = range(0)
 
     def feed(self, count: int, forward: bool = True) -> None:
         """A forward was given so many tokens of it; ``forward``: it counts as one of its own."""
@@ -462,8 +464,9 @@ class Walk:
                 self.carry = self._nothing(self.content, after.carry)
             self.carry[where] = after.carry
 
-        for row in rows:
+        for row, done in zip(rows, moves, strict=True):
             row.levels.past = row.first
+            row.behind = range(min(done.units) + 1, max(done.units) + 1) if done.whole else range(0)
         reached = []
         levels = _shares(still.tolist(), size) if after.level is None else after.level[:, None].tolist()
         told = after.x.tolist() if self.text and any(row.stop for row in rows) else []
@@ -581,7 +584,7 @@ class Walk:
             places = [row.first * self.layout.size for row in self.alive]
             open = self.process.open(self.content[[row.number for row in self.alive], places]).tolist()
             for row, unknown in zip(self.alive, open, strict=True):
-                row.begun = row.first < len(row.levels) and not unknown
+                row.begun = row.first < len(row.levels) and (not unknown or row.first in row.behind)
 
     def _where(self, rows: list[int], starts: list[int], count: int, last: int) -> Any:
         """An index of the ``count`` cells from each start on: tensors [rows, n, ...] -> [len(rows), count, ...].

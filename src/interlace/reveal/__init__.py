@@ -14,6 +14,7 @@ from .damped import Damped, Doubled, Evenly
 from .dependence import DependenceBounded
 from .dynamic import Dynamic
 from .entropy import EntropyBounded
+from .first_alone import FirstAlone
 from .largest_margin import LargestMargin
 from .leading import Leading
 from .least_uncertain import LeastUncertain
@@ -32,6 +33,7 @@ __all__ = [
     "Dynamic",
     "EntropyBounded",
     "Evenly",
+    "FirstAlone",
     "LargestMargin",
     "Leading",
     "LeastUncertain",

@@ -9,6 +9,7 @@ from ..layouts import Blocks
 from ..paces import Even, Pace
 from ..processes import AbsorbingMask
 from ..reveal import Reveal
+from ..sampling import Sampler
 from ..schedules import BehindPrompt
 from ..training.objectives import OneCopyLoss
 from .system import CONFIDENCE, Parts, System, TextSettings, rules_named
@@ -32,6 +33,10 @@ class LLaDASettings(TextSettings):
     guidance: float = Field(
         1.0, allow_inf_nan=False, description="how much the prompt counts; other than 1, at two forwards a step"
     )
+
+    def sampler(self) -> Sampler:
+        """A candidate is drawn at the temperature, and trusted as if there were none."""
+        return Sampler(self.temperature, self.top_k, self.top_p, raw=True)
 
     def rule(self) -> Reveal:
         """Where none is named, that of Fast-dLLM where a threshold is given, and else LLaDA's."""
