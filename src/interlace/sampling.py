@@ -137,7 +137,7 @@ class Sampler:
             return Candidates(best(logits), logits)
         assert uniform is not None
         weights = logits.softmax(-1) if self.cut else self._cut(logits.softmax(-1))
-        if self.raw:  # p ** (1 / T), scaled so that the likeliest stays 1
+        if self.raw and self.temperature != 1:  # p ** (1 / T), scaled so that the likeliest stays 1
             weights = (weights / weights.amax(-1, keepdim=True)) ** (1 / self.temperature)
         return Candidates(drawn(weights, uniform), logits)
 
