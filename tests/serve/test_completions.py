@@ -70,7 +70,9 @@ def test_prompts_of_every_kind(ask: Ask, twin: Model) -> None:
     assert two["usage"]["prompt_tokens"] == len(ids) + len(twin.encode("return"))
     many = ask(PATH, {"prompt": [ids, twin.encode("return")]}).json()["choices"]
     assert [choice["text"] for choice in many] == [one, text_of(twin, "return", 16)]
-    assert ask(PATH, {"prompt": ""}).json()["choices"][0]["text"] == text_of(twin, "", 16)
+    # before an empty prompt all masks read alike: which one is the surest is left to rounding
+    empty = ask(PATH, {"prompt": "", "reveal": "sequential"}).json()["choices"][0]["text"]
+    assert empty == text_of(twin.with_(reveal="sequential"), "", 16)
 
 
 def test_streamed_choices_do_not_mix(ask: Ask, stream: Ask) -> None:
