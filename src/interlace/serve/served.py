@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..checkpoints.chat import chat, chat_template
+from ..constraints import vocabulary
 from ..engine import Service, Workers
 from ..errors import InterlaceError, SettingError
 from ..systems import systems
@@ -49,6 +51,15 @@ class Served:
     def context(self) -> int:
         """The longest row, in tokens: what the model reads, if the engine's memory holds it."""
         return min(int(self.model.checkpoint.config.max_positions), self.service.slots)
+
+    @cached_property
+    def words(self) -> Sequence[bytes]:
+        """The bytes of every token; none of one that stands in no text, or where the tokenizer does not say them."""
+        size = self.model.checkpoint.config.vocab_size
+        try:
+            return vocabulary(self.model.tokenizer, size).words
+        except SettingError:
+            return [b""] * size
 
     def settings(self, model: Model) -> dict[str, Any]:
         """The defaults of a decoding: the system's, but for what ``generation_config.json`` says of sampling."""
