@@ -98,6 +98,7 @@ class Served:
         """What /v1/models says of it."""
         settings = self.settings(self.model)
         schema = type(self.model.settings).model_json_schema()["properties"]
+        decodings = self._decodings()
         return {
             "id": self.name,
             "object": "model",
@@ -106,7 +107,8 @@ class Served:
             "interlace": {
                 "system": self.model.system.name,
                 "title": self.model.system.title,
-                "systems": self._systems(),
+                "systems": list(decodings),
+                "decodings": decodings,
                 "block_size": self.model.parts.layout.size,
                 "context_length": self.context,
                 "chat_template": self.template,
@@ -125,16 +127,22 @@ class Served:
         """Whether it can fill what is open inside a prompt."""
         return model.parts.fills
 
-    def _systems(self) -> list[str]:
-        """The systems that these weights can be decoded as."""
-        found = []
+    def _decodings(self) -> dict[str, dict[str, Any]]:
+        """The systems that these weights can be decoded as, and what they are then."""
+        found = {}
         for name, system in systems().items():
             if isinstance(system.settings, TextSettings):
                 try:
-                    _ = self.model.under(name).parts
+                    model = self.model.under(name)
+                    size = model.parts.layout.size
                 except InterlaceError:
                     continue
-                found.append(name)
+                found[name] = {
+                    "title": system.title,
+                    "block_size": size,
+                    "infills": self.infills(model),
+                    "denoises": system.denoises,
+                }
         return found
 
 

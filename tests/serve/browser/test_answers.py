@@ -200,6 +200,24 @@ def test_characters_that_are_split_over_units_are_whole_in_the_end(
     assert page.written() == said
 
 
+def test_a_lane_is_called_after_the_system_that_is_chosen(visit: Visit, random: Any) -> None:
+    page = visit(random, "pace=0&model=twin&prompt=a+b+c&tokens=8&gap=2-3&set.system=llada")
+    assert page.inner_text(".kind") == "LLaDA" and page.locator("#fill").is_enabled()
+    page.click("#settings summary")
+    page.select_option("#set-system", "ar")
+    assert page.locator("#fill").is_disabled()
+    assert page.inner_text("#gap") == "twin as Autoregression cannot fill a gap."
+    page.click("#go")
+    page.finished()
+    assert page.inner_text(".kind") == "Autoregression" and page.stat("ratio") == 1
+    page.click("#reset")
+    page.evaluate("document.getElementById('prompt').setSelectionRange(2, 3)")
+    page.until("!document.getElementById('fill').disabled")
+    page.click("#fill")
+    page.finished()
+    assert page.inner_text(".kind") == "SDAR, units of 4"
+
+
 def test_a_character_is_whole_as_soon_as_its_bytes_are_known_in_whichever_order(visit: Visit, script: Any) -> None:
     page = visit(script, "pace=0&prompt=apart")
     page.click("#go")
