@@ -175,11 +175,19 @@ function example(one) {
 
 // --- answers -------------------------------------------------------------------------------------------------------
 
+let pressed = null; // the button that was in focus as it was disabled
+
+// A button that is disabled loses the focus; afterwards it has it again, unless the reader went elsewhere.
 function busy(on) {
+  const at = document.activeElement;
+  if (on) pressed = [$("go"), $("fill")].includes(at) ? at : null;
+  else if (at === $("stop")) pressed = $("go");
+  else if (at !== document.body) pressed = null;
   $("go").disabled = on;
   $("stop").disabled = !on;
   main.classList.toggle("busy", on);
   mark();
+  if (!on) (pressed?.disabled ? $("go") : pressed)?.focus({ preventScroll: true });
 }
 
 function halt() {
