@@ -104,6 +104,10 @@ def test_what_a_form_is_told_of_the_rules(name: str) -> None:
     reveal = card["settings"]["reveal"]
     assert {"dynamic", "ancestral", "threshold"} <= set(reveal["enum"])
     assert reveal["default"] == (None if name == "llada" else "dynamic")
+    assert card["systems"] == list(card["decodings"]) and card["decodings"]["ar"] == {
+        "title": "Autoregression", "block_size": 1, "infills": False, "denoises": False
+    }  # fmt: skip
+    assert card["decodings"]["sdar"] == {"title": "SDAR", "block_size": 4, "infills": True, "denoises": True}
     assert card["dial"] == (None if made.system.dial is None else "threshold")
     assert json.loads(json.dumps(card, allow_nan=False))["settings"]["order_temperature"]["default"] == "inf"
     assert made.settings.but(order_temperature="inf") == made.settings

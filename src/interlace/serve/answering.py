@@ -60,6 +60,7 @@ class Answer:
 
         def submit() -> None:
             for ask in self.asks if not self._ended else ():
+                _ = self.served.words if self._wanted(ask) else None  # of a large vocabulary that takes a while
                 stream = self.served.service.submit(ask.request, loop, self._ahead)
                 stream.on_failure = self._on_failure
                 self._streams.append(stream)
@@ -162,9 +163,13 @@ class Answer:
             writing.done = True
         else:
             text = writing.add(event)
-            unit = _unit(ask, event) if self._units or ask.request.drafts else None
+            unit = _unit(ask, event, self.served.words) if self._wanted(ask) else None
         finish = ask.finish if writing.done else None
         return Piece(number, text, first, writing.settled, unit, finish)
+
+    def _wanted(self, ask: Ask) -> bool:
+        """Whether its pieces carry their unit."""
+        return self._units or ask.request.drafts
 
     def _left(self, submitted: asyncio.Future[None]) -> None:
         """Nobody waits for what has been submitted meanwhile."""
@@ -195,10 +200,11 @@ async def _read(number: int, stream: Stream, queue: asyncio.Queue[tuple[int, Eve
         await queue.put((number, error))
 
 
-def _unit(ask: Ask, event: Event) -> dict[str, Any]:
+def _unit(ask: Ask, event: Event, words: Sequence[bytes]) -> dict[str, Any]:
     """A unit as it stands, without what of it was given. A token that is still masked has no id. What is final adds up
     to the answer's text: a character of several tokens belongs to the last of them; a special token has no text, nor
-    has what lies behind a stop. A token that is final before one to its left reads as it does alone."""
+    has what lies behind a stop. A token that is final before one to its left reads as it does alone. One that holds
+    a part of a character has its bytes beside its text: they and its neighbours' are whole. words: by token."""
     skip, writing = max(0, ask.start - event.start), ask.writing
     end = None if writing.end is None else max(skip, writing.end - event.start)
     ids = event.content.tolist()[skip:end]
@@ -209,12 +215,17 @@ def _unit(ask: Ask, event: Event) -> dict[str, Any]:
     def text(place: int, token: int) -> str:
         count = len(writing.ends)
         if not event.clean or (place >= count and not writing.done):
-            return str(writing.tokenizer.decode([token], skip_special_tokens=False))
+            alone = words[token].decode(errors="replace")
+            return alone or str(writing.tokenizer.decode([token], skip_special_tokens=event.clean))
         last = count if writing.stopped else count - 1  # it takes what is left, when the text has ended
         begin = writing.ends[min(place, count) - 1] if min(place, count) else 0
         if place < count and not (writing.done and place == last):
             return writing.text[begin : writing.ends[place]]
         return writing.text[begin:] if place == last else ""
+
+    def part(place: int, token: int) -> dict[str, list[int]]:
+        cut = event.clean and writing.stopped and place >= len(writing.ends)
+        return {} if cut or _whole(words[token]) else {"bytes": list(words[token])}
 
     return {
         "index": event.unit,
@@ -229,9 +240,18 @@ def _unit(ask: Ask, event: Event) -> dict[str, Any]:
                 "logprob": None if token == OPEN or at < 0 or one is None else max(float(one), -9999.0),
                 "order": None if token == OPEN or at < 0 else at,
             }
+            | ({} if token == OPEN else part(place, token))
             for place, (token, one, at) in enumerate(zip(ids, log_prob, order, strict=True), first)
         ],
     }
+
+
+def _whole(word: bytes) -> bool:
+    try:
+        word.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _field(error: InterlaceError) -> str | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..checkpoints.chat import chat, chat_template
+from ..constraints import vocabulary
 from ..engine import Service, Workers
 from ..errors import InterlaceError, SettingError
 from ..systems import systems
@@ -50,6 +52,15 @@ class Served:
         """The longest row, in tokens: what the model reads, if the engine's memory holds it."""
         return min(int(self.model.checkpoint.config.max_positions), self.service.slots)
 
+    @cached_property
+    def words(self) -> Sequence[bytes]:
+        """The bytes of every token; none of one that stands in no text, or where the tokenizer does not say them."""
+        size = self.model.checkpoint.config.vocab_size
+        try:
+            return vocabulary(self.model.tokenizer, size).words
+        except SettingError:
+            return [b""] * size
+
     def settings(self, model: Model) -> dict[str, Any]:
         """The defaults of a decoding: the system's, but for what ``generation_config.json`` says of sampling."""
         found = {name: value for name, value in model.settings.model_dump(mode="json").items() if name not in HIDDEN}
@@ -87,6 +98,7 @@ class Served:
         """What /v1/models says of it."""
         settings = self.settings(self.model)
         schema = type(self.model.settings).model_json_schema()["properties"]
+        decodings = self._decodings()
         return {
             "id": self.name,
             "object": "model",
@@ -95,7 +107,8 @@ class Served:
             "interlace": {
                 "system": self.model.system.name,
                 "title": self.model.system.title,
-                "systems": self._systems(),
+                "systems": list(decodings),
+                "decodings": decodings,
                 "block_size": self.model.parts.layout.size,
                 "context_length": self.context,
                 "chat_template": self.template,
@@ -114,16 +127,22 @@ class Served:
         """Whether it can fill what is open inside a prompt."""
         return model.parts.fills
 
-    def _systems(self) -> list[str]:
-        """The systems that these weights can be decoded as."""
-        found = []
+    def _decodings(self) -> dict[str, dict[str, Any]]:
+        """The systems that these weights can be decoded as, and what they are then."""
+        found = {}
         for name, system in systems().items():
             if isinstance(system.settings, TextSettings):
                 try:
-                    _ = self.model.under(name).parts
+                    model = self.model.under(name)
+                    size = model.parts.layout.size
                 except InterlaceError:
                     continue
-                found.append(name)
+                found[name] = {
+                    "title": system.title,
+                    "block_size": size,
+                    "infills": self.infills(model),
+                    "denoises": system.denoises,
+                }
         return found
 
 

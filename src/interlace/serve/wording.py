@@ -5,12 +5,9 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..constraints import vocabulary
-from ..errors import SettingError
 
 if TYPE_CHECKING:
     from .answering import Piece
@@ -84,8 +81,7 @@ class Wording(ABC):
     def spelt(self, token: int) -> tuple[str, list[int]]:
         """The text of one token, and its bytes: a character may be spread over several tokens."""
         text = self.served.model.tokenizer.decode([token], skip_special_tokens=False)
-        found = _bytes(self.served.model.tokenizer, self.served.model.checkpoint.config.vocab_size)
-        return text, list(found[token] or text.encode())
+        return text, list(self.served.words[token] or text.encode())
 
     def alternatives(self, ask: Ask, at: int) -> list[tuple[int, float]]:
         """The likeliest tokens, and the one that was chosen, whose value is that which is told of it."""
@@ -189,11 +185,3 @@ class ChatWording(Wording):
 
         others = [told(token, value) for token, value in self.alternatives(ask, at)] if self.top else []
         return told(ask.writing.tokens[at], self.log_prob(ask, at)) | {"top_logprobs": others}
-
-
-@lru_cache(maxsize=16)
-def _bytes(tokenizer: Any, size: int) -> Sequence[bytes]:
-    try:
-        return vocabulary(tokenizer, size).words
-    except SettingError:  # a tokenizer that does not say
-        return [b""] * size

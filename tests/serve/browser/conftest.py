@@ -67,10 +67,11 @@ class Running:
 
 
 def unit(index: int, start: int, forwards: int, tokens: list[tuple[Any, ...]]) -> dict[str, Any]:
-    """tokens: texts with the step that fixed them, None for one that is masked."""
+    """tokens: texts with the step that fixed them, and their bytes; None for one that is masked."""
     rows = [
         {"id": None, "text": "", "logprob": None, "order": None} if one is None
         else {"id": number, "text": one[0], "logprob": -0.25, "order": one[1]}
+        | ({"bytes": list(one[2])} if len(one) > 2 else {})
         for number, one in enumerate(tokens)
     ]  # fmt: skip
     masked = sum(one is None for one in tokens)
@@ -78,6 +79,23 @@ def unit(index: int, start: int, forwards: int, tokens: list[tuple[Any, ...]]) -
         "index": index, "start": start, "clean": not masked, "level": masked / len(tokens), "forwards": forwards,
         "tokens": rows,
     }  # fmt: skip
+
+
+A, C = ("a", 0), ("", 1, b"\xc3")
+APART: dict[str, list[tuple[str, int, list[tuple[Any, ...] | None]]]] = {
+    # units become clean out of order, and hold parts of characters
+    "apart": [
+        ("", 1, [("\ufffd\ufffd", 0, b"\xa9\xe2"), ("\ufffd", 0, b"\x82")]),
+        ("", 2, [("\ufffd", 0, b"\xac"), None]),
+        ("", 0, [A, None]),
+        ("", 2, [("\ufffd", 0, b"\xac"), ("!", 1)]),
+        ("aé€!", 0, [A, C]),
+    ],
+    # what no character comes of, and a stop before a unit that came first
+    "stopped": [("", 1, [("x", 0), ("y", 0)]), ("\ufffdb", 0, [C, ("\ufffdb", 1)])],
+    # breaks off
+    "half": [("", 2, [("y", 0), ("z", 0)]), ("ab", 0, [A, ("b", 0)])],
+}
 
 
 def scripted() -> FastAPI:
@@ -105,6 +123,13 @@ def scripted() -> FastAPI:
             choice = {"index": 0, **said, "finish_reason": finish, **({"unit": one} if one else {})}
             return f"data: {json.dumps({'choices': [choice]})}\r\n\r\n"
 
+        if word in APART:
+            for forward, (text, index, tokens) in enumerate(APART[word], 1):
+                yield chunk(text, unit(index, 2 * index, forward, tokens))
+            if word != "half":
+                yield f'data: {{"choices": [], "usage": {{"completion_tokens": {2 if word == "stopped" else 6}}}}}\n\n'
+                yield "data: [DONE]\n\n"
+            return
         yield ": a comment\n\n"
         yield chunk("", unit(0, 0, 1, [("<b>one</b>", 0), None]))
         if word == "break":

@@ -200,6 +200,83 @@ def test_characters_that_are_split_over_units_are_whole_in_the_end(
     assert page.written() == said
 
 
+def test_a_lane_is_called_after_the_system_that_is_chosen(visit: Visit, random: Any) -> None:
+    page = visit(random, "pace=0&model=twin&prompt=a+b+c&tokens=8&gap=2-3&set.system=llada")
+    assert page.inner_text(".kind") == "LLaDA" and page.locator("#fill").is_enabled()
+    page.click("#settings summary")
+    page.select_option("#set-system", "ar")
+    assert page.locator("#fill").is_disabled()
+    assert page.inner_text("#gap") == "twin as Autoregression cannot fill a gap."
+    page.click("#go")
+    page.finished()
+    assert page.inner_text(".kind") == "Autoregression" and page.stat("ratio") == 1
+    page.click("#reset")
+    page.evaluate("document.getElementById('prompt').setSelectionRange(2, 3)")
+    page.until("!document.getElementById('fill').disabled")
+    page.click("#fill")
+    page.finished()
+    assert page.inner_text(".kind") == "SDAR, units of 4"
+
+
+def test_a_character_is_whole_as_soon_as_its_bytes_are_known_in_whichever_order(visit: Visit, script: Any) -> None:
+    page = visit(script, "pace=0&prompt=apart")
+    page.click("#go")
+    page.finished()
+    assert page.written() == "aé€!"
+    page.focus("#at")
+    page.keyboard.press("Home")
+    seen = []
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+        seen.append(page.written())
+    assert seen == ["\ufffd\ufffd", "\ufffd€", "a\ufffd€", "a\ufffd€!", "aé€!"]  # the sign: of what is not known yet
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.locator(".text").focus()
+    names = []
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+        names.append(page.inner_text("#tip strong"))
+    assert names == ["\ufffd", "\ufffd"]
+    page.locator("#at").press("End")
+    page.locator(".text").focus()
+    page.keyboard.press("Home")
+    names = [page.inner_text("#tip strong")]
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+        names.append(page.inner_text("#tip strong"))
+    assert names == ["a", r"\xc3", "é", r"\x82", "€", "!"]
+
+
+def test_what_stands_behind_a_stop_goes_although_it_came_first(visit: Visit, script: Any) -> None:
+    page = visit(script, "pace=0&prompt=stopped")
+    page.click("#go")
+    page.finished()
+    assert page.written() == "\ufffdb" and page.stat("tokens") == 2
+
+
+def test_what_came_out_of_order_stays_when_an_answer_breaks_off(visit: Visit, script: Any) -> None:
+    page = visit(script, "pace=0&prompt=half")
+    page.click("#go")
+    page.wait_for_selector("#trouble:not([hidden])")
+    assert page.written() == "abyz" and page.stat("tokens") == 4
+
+
+@pytest.mark.parametrize("system", ["llada", "dream", "eoser-ass-cjgrpo", "wedlm"])
+def test_characters_are_whole_in_the_end_where_units_become_clean_in_any_order(
+    visit: Visit, random: Any, system: str
+) -> None:
+    for seed in (1, 2):
+        more = f"seed={seed}&set.temperature=1&set.system={system}"
+        page = visit(random, f"pace=0&model=twin&prompt=def&tokens=60&{more}")
+        page.click("#go")
+        page.finished()
+        said = random.text(model="twin", prompt="def", max_tokens=60, seed=seed, temperature=1.0, system=system)
+        assert not said.isascii() and page.written() == said
+        starts = page.evaluate("[...document.querySelectorAll('.text .unit')].map(node => node.start)")
+        assert starts == sorted(starts)
+
+
 def test_a_chat_with_a_template(visit: Visit, random: Any) -> None:
     page = visit(random, "view=chat&pace=0&tokens=12&set.temperature=1")
     assert page.input_value("#model-a") == "twin"  # the one that has a template

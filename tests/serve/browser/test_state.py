@@ -57,6 +57,31 @@ def test_settings_come_from_the_model_and_only_changes_are_sent(visit: Visit, sc
     assert len(script.app.state.asked) == before
 
 
+def test_the_focus_comes_back_to_the_button_that_was_pressed(visit: Visit, script: Any) -> None:
+    page = visit(script, "prompt=go&pace=0")
+    focus = "document.activeElement.id"
+    for _ in range(2):
+        page.focus("#go")
+        page.keyboard.press("Enter")
+        page.finished()
+        page.until("!document.getElementById('go').disabled")
+        assert page.evaluate(focus) == "go"
+    page.fill("#prompt", "wait")
+    page.keyboard.press("Control+Enter")
+    page.until("!document.getElementById('stop').disabled")
+    assert page.evaluate(focus) == "prompt"
+    page.focus("#stop")
+    page.keyboard.press("Enter")
+    page.until("!document.getElementById('go').disabled")
+    assert page.evaluate(focus) == "go"
+    page.keyboard.press("Enter")
+    page.until("!document.getElementById('stop').disabled")
+    page.focus("#seed")  # gone elsewhere
+    page.keyboard.press("Escape")
+    page.until("!document.getElementById('go').disabled")
+    assert page.evaluate(focus) == "seed"
+
+
 def test_a_link_shows_the_same(visit: Visit, script: Any) -> None:
     page = visit(script, "")
     page.fill("#prompt", "a & b\n  c=#ü")

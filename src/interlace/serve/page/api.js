@@ -25,6 +25,8 @@ const REMEDIES = {
 
 let secret = sessionStorage.getItem("interlace.key") ?? "";
 
+export const hasKey = () => Boolean(secret);
+
 export function useKey(key) {
   secret = key;
   sessionStorage.setItem("interlace.key", key);
@@ -36,7 +38,7 @@ function trouble(error, status) {
   const said = typeof error === "string" ? error : error?.message;
   const usual = REMEDIES[status] ?? "Try again.";
   if (typeof said !== "string" || !said) return new Trouble(`The server answered with ${status}.`, usual, status);
-  const [what, remedy = ""] = said.split(/; (?!got )(.*)/s); // the server's errors name the cause; and the remedy
+  const [, what, remedy = ""] = /^(.*?)(?:; (?!got )((?:(?!; (?!got )).)*))?$/s.exec(said); // the cause; and the remedy, last
   return new Trouble(sentence(what), remedy ? sentence(remedy) : usual, status);
 }
 
@@ -77,11 +79,15 @@ export async function* events(bytes) {
   }
 }
 
+const broken = () => new Trouble("The answer broke off before its end.", "What has come is kept. Try again for the rest.");
+
 async function* chunks(stream) {
   const reader = stream.getReader();
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch(error => {
+        throw error.name === "AbortError" ? error : broken(); // the connection is gone
+      });
       if (done) return;
       yield value;
     }
@@ -114,5 +120,5 @@ export async function* complete(body, signal) {
       usage: found.usage ?? null,
     };
   }
-  throw new Trouble("The answer broke off before its end.", "What has come is kept. Try again for the rest.");
+  throw broken();
 }

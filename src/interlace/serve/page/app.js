@@ -1,6 +1,6 @@
 // The page: what is asked for, and where the answers go.
 
-import { complete, models as askModels, Trouble, useKey } from "./api.js";
+import { complete, hasKey, models as askModels, Trouble, useKey } from "./api.js";
 import { examples, unmarked } from "./examples.js";
 import { Lane } from "./lane.js";
 import { Player } from "./player.js";
@@ -30,8 +30,8 @@ const model = id => models.find(one => one.id === id);
 const chosen = () => (view() === "compare" ? [$("model-a").value, $("model-b").value] : [$("model-a").value]).map(model).filter(Boolean);
 const talks = one => ["model", "plain"].includes(one?.interlace?.chat_template);
 const joins = one => one?.interlace?.chat_template === "plain";
-const denoises = one => one?.interlace?.denoises !== false;
-const fills = one => one?.interlace?.infills !== false;
+const denoises = one => !one || settings.as(one).denoises !== false;
+const fills = one => !one || settings.as(one).infills !== false;
 const GAIN = 1.2, LOWER = 0.6; // below so many tokens per forward, a threshold that is worth another try
 const mac = /Mac|iPhone|iPad/.test(navigator.platform);
 const say = text => { $("status").textContent = text; };
@@ -107,11 +107,16 @@ function arrange() {
       ? `${found[0].id} has no chat template: the texts are simply joined, with an empty line between them, and it writes on.`
       : "";
   settings.offer(found);
-  const hues = found.map(one => (!denoises(one) ? 0 : 1));
-  if (hues.length > 1 && hues[0] === hues[1]) hues[1] = 2;
-  found.forEach((one, i) => lanes[i].name(one, hues[i]));
+  entitle();
   $("lanes").replaceChildren(...shown().map(lane => lane.node));
   changed();
+}
+
+// Whose lanes they are, and as which system.
+function entitle() {
+  const found = chosen(), hues = found.map(one => (!denoises(one) ? 0 : 1));
+  if (hues.length > 1 && hues[0] === hues[1]) hues[1] = 2;
+  found.forEach((one, i) => lanes[i].name(one, settings.as(one), hues[i]));
 }
 
 function clear() {
@@ -123,6 +128,7 @@ function clear() {
   const note = view() === "chat" ? "Nothing said yet. Write a message and press Send." : "Nothing here yet. Write how the text begins, or take an example, and press Generate.";
   for (const lane of lanes) lane.rest(note);
   $("verdict").hidden = true;
+  say("");
 }
 
 // The stretch of the prompt that can be filled: what is selected, or the place of the caret inside the text.
@@ -138,7 +144,8 @@ function mark() {
   if (view() !== "complete") return;
   if (chosen()[0] && !fills(chosen()[0])) {
     const other = models.find(fills);
-    note.textContent = `${chosen()[0].id} cannot fill a gap${other ? `; ${other.id} can` : ""}.`;
+    const { system, title = system } = settings.as(chosen()[0]), as = settings.of(chosen()[0]).system ? ` as ${title}` : "";
+    note.textContent = `${chosen()[0].id}${as} cannot fill a gap${other ? `; ${other.id} can` : ""}.`;
   } else if (!place) {
     note.textContent = "To fill a gap, select it in the text.";
   } else if (place[0] === place[1]) {
@@ -168,11 +175,19 @@ function example(one) {
 
 // --- answers -------------------------------------------------------------------------------------------------------
 
+let pressed = null; // the button that was in focus as it was disabled
+
+// A button that is disabled loses the focus; afterwards it has it again, unless the reader went elsewhere.
 function busy(on) {
+  const at = document.activeElement;
+  if (on) pressed = [$("go"), $("fill")].includes(at) ? at : null;
+  else if (at === $("stop")) pressed = $("go");
+  else if (at !== document.body) pressed = null;
   $("go").disabled = on;
   $("stop").disabled = !on;
   main.classList.toggle("busy", on);
   mark();
+  if (!on) (pressed?.disabled ? $("go") : pressed)?.focus({ preventScroll: true });
 }
 
 function halt() {
@@ -220,6 +235,7 @@ async function answer(kind) {
   const tokens = Number($(kind === "fill" ? "hole" : "tokens").value);
   if (kind === "chat") send(text);
   given = { before, after, kind };
+  entitle();
   const running = shown();
   const works = running.map((lane, i) => {
     const one = chosen()[i];
@@ -246,7 +262,10 @@ async function answer(kind) {
   if (kind === "chat") settle();
   if (!running.some(lane => lane.run.frames.length)) player.clear();
   for (const lane of running) if (!lane.run.frames.length) lane.rest("Nothing has come.");
-  if (failed) explain(failed.reason);
+  if (failed) {
+    say(""); // it is told as an alert
+    explain(failed.reason);
+  }
   await player.end();
   if (abort || mine !== era) return; // the next one has begun meanwhile
   const sums = running.filter(lane => lane.run?.frames.length).map(lane => {
@@ -325,6 +344,7 @@ function quiet() {
 function askKey() {
   const dialog = $("ask");
   $("secret").value = "";
+  $("wrong").hidden = !hasKey();
   dialog.showModal();
   dialog.onclose = () => {
     if (dialog.returnValue !== "ok" || !$("secret").value) {
@@ -355,7 +375,8 @@ form.addEventListener("invalid", event => {
 $("fill").addEventListener("click", () => answer("fill"));
 $("stop").addEventListener("click", halt);
 $("help").addEventListener("click", () => $("keys").showModal());
-$("reset").addEventListener("click", () => settings.set({}));
+$("reset").addEventListener("click", () => { settings.set({}); mark(); });
+$("panel").addEventListener("input", mark); // another system may fill gaps, or not
 $("trouble").querySelector(".again").addEventListener("click", () => { quiet(); asked?.(); });
 $("trouble").querySelector(".close").addEventListener("click", quiet);
 $("sure").addEventListener("change", event => main.classList.toggle("shade", event.target.checked));

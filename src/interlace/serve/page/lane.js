@@ -20,12 +20,12 @@ export class Lane {
     this.count = 0;
   }
 
-  // model: whose lane it is; hue: its colour, 0 to 2.
-  name(model, hue) {
+  // model: whose lane it is; as: what it is; hue: its colour, 0 to 2.
+  name(model, as, hue) {
     this.model = model;
     this.node.dataset.hue = hue;
     this.title.textContent = model.id;
-    const { system, title = system, block_size: size } = model.interlace ?? {};
+    const { system, title = system, block_size: size } = as;
     this.kind.textContent = size > 1 ? `${title}, units of ${size}` : title ?? "";
     this.text.root.setAttribute("aria-label", `Text of ${model.id}; arrow keys go from token to token`);
   }

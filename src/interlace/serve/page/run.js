@@ -1,5 +1,60 @@
 // What has come of one answer, frame by frame. A frame is one unit after one forward; nothing here knows the page.
 
+const BROKEN = "\ufffd"; // what stands for bytes that are no character
+
+// The texts of the tokens of frames, first unit first: frame -> texts. A character whose bytes are spread over tokens
+// side by side is the text of the last of them, whichever unit came first; of one whose other bytes are not known, the
+// server says whether it is to be seen.
+export function spelt(frames) {
+  const found = new Map(), decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  let last = null, place = null; // the token that ends with a part of a character, and where its unit ends
+  const end = next => {
+    const rest = decoder.decode();
+    if (last?.token.text.endsWith(BROKEN) && !next.startsWith(BROKEN)) last.texts[last.i] += rest;
+    last = null;
+  };
+  for (const frame of frames) {
+    if (frame.start !== place) end("");
+    const texts = frame.tokens.map(token => token.text);
+    frame.tokens.forEach((token, i) => {
+      if (token.bytes) {
+        texts[i] = decoder.decode(Uint8Array.from(token.bytes), { stream: true });
+        last = { token, texts, i };
+      } else if (token.id === null || token.text) {
+        end(token.text); // what has no text (a special token) parts nothing
+      }
+    });
+    found.set(frame, texts);
+    place = frame.start + frame.size;
+  }
+  end("");
+  return found;
+}
+
+// The texts as they stand in the text that they make up, null for those behind its end; null if they are not its. They
+// may differ in what stands for broken bytes.
+function fitted(texts, whole) {
+  let at = 0;
+  const found = [];
+  for (const text of texts) {
+    let fit = at < whole.length ? "" : null;
+    for (const sign of fit === null ? "" : text) {
+      while (sign !== BROKEN && whole[at] === BROKEN) fit += whole[at++];
+      if (at >= whole.length) break;
+      if (whole.startsWith(sign, at)) {
+        fit += sign;
+        at += sign.length;
+      } else if (sign !== BROKEN) {
+        return null;
+      }
+    }
+    found.push(fit);
+  }
+  const last = found.findLastIndex(text => text);
+  if (last >= 0) found[last] += whole.slice(at); // of a broken character, which came last
+  return found;
+}
+
 export class Run {
   // masks: whether its units begin as masks (tokens that are written one by one do not).
   constructor(masks = true) {
@@ -9,6 +64,7 @@ export class Run {
     this.text = ""; // what is final
     this.done = false;
     this.usage = null;
+    this.parts = false; // whether characters are spread over tokens
     this.begun = performance.now();
     this.start = Infinity; // place of the first new token
     this.end = 0; // behind the last one that was heard of
@@ -28,6 +84,7 @@ export class Run {
     const before = own.at(-1);
     const tokens = unit.tokens.map((token, i) => this._token(token, before?.tokens[i], unit));
     const fixed = tokens.filter(token => token.fixed).length;
+    this.parts ||= tokens.some(token => token.bytes);
     this._fixed += fixed - (before?.count ?? 0);
     const frame = {
       index: unit.index, start: unit.start, clean: unit.clean, level: unit.level, forwards: unit.forwards, tokens,
@@ -41,11 +98,11 @@ export class Run {
   }
 
   // A token is masked, drafted (it may change), or fixed; the forward that fixed it is remembered.
-  _token({ id, text, logprob, order }, before, unit) {
+  _token({ id, text, logprob, order, bytes }, before, unit) {
     const fixed = id !== null && ((order ?? null) !== null || unit.clean);
     const same = before?.fixed && before.id === id;
     return {
-      id, text: id === null ? "" : text, fixed, order: order ?? null,
+      id, text: id === null ? "" : text, bytes: (id !== null && bytes) || null, fixed, order: order ?? null,
       sure: fixed && (logprob ?? null) !== null ? Math.exp(logprob) : null,
       forward: fixed ? (same ? before.forward : unit.forwards) : null,
     };
@@ -53,28 +110,25 @@ export class Run {
 
   // A unit before its first forward: all of it is open.
   prior(frame) {
-    const open = { id: null, text: "", fixed: false, order: null, sure: null, forward: null };
+    const open = { id: null, text: "", bytes: null, fixed: false, order: null, sure: null, forward: null };
     frame.before ??= { ...frame, clean: false, level: 1, text: "", tokens: frame.tokens.map(() => open) };
     return frame.before;
   }
 
-  // The answer has ended: what lies behind a stop is no part of it.
+  // The answer has ended: what lies behind a stop is no part of it. (If it broke off, nothing is known of its end.)
   close() {
     this.done = true;
-    const tokens = this.last().filter(frame => frame.clean).flatMap(frame => frame.tokens);
-    const told = tokens.map(token => token.text).join("");
-    if (!this.text || !(told.startsWith(this.text) || this.text.startsWith(told))) return;
-    const ends = tokens.findLast(token => token.text);
-    if (ends) ends.text += this.text.slice(told.length); // of a broken character, which came last
-    let left = this.text.length;
-    this.tokens = 0;
-    for (const token of tokens) {
-      token.cut = left <= 0;
-      token.text = token.text.slice(0, Math.max(0, left));
-      left -= token.text.length;
-      this.tokens += !token.cut;
-    }
-    this.tokens = this.usage?.completion_tokens ?? this.tokens;
+    if (!this.usage) return;
+    const frames = this.last(), clean = frames.filter(frame => frame.clean), found = spelt(clean);
+    const tokens = clean.flatMap(frame => frame.tokens), told = clean.flatMap(frame => found.get(frame));
+    const texts = fitted(told, this.text);
+    if (!texts) return;
+    tokens.forEach((token, i) => {
+      token.cut = texts[i] === null;
+      if (texts[i] !== told[i]) Object.assign(token, { text: texts[i] ?? "", bytes: null });
+    });
+    for (const frame of frames) if (!frame.clean) frame.tokens.forEach(token => { token.cut = true; });
+    this.tokens = this.usage.completion_tokens ?? tokens.filter(token => !token.cut).length;
   }
 
   // The last frame of every unit, first unit first.

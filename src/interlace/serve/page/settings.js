@@ -86,6 +86,12 @@ export class Settings {
     return Object.keys(this.given).length;
   }
 
+  // What a model is, as the system that it is to be decoded as.
+  as(model) {
+    const { system } = this.of(model), { interlace: said = {} } = model;
+    return { ...said, ...(system && { system, title: system, ...said.decodings?.[system] }) };
+  }
+
   // The confidence above which a model's tokens are fixed, or null where none is asked for.
   threshold(model) {
     const own = { ...Object.fromEntries(Object.entries(specs(model)).map(([name, { default: usual }]) => [name, usual])), ...this.of(model) };

@@ -1,12 +1,16 @@
 // A text whose tokens can be watched, hovered over and walked through.
 
-const spelled = text => text.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·") || "(no text)";
+import { spelt } from "./run.js";
+
+const seen = text => text.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "·");
+const hex = byte => `\\x${byte.toString(16).padStart(2, "0")}`;
+const spelled = ({ text, bytes }) => seen(text) || bytes?.map(hex).join("") || "(no text)";
 
 function described(token) {
   if (token.id === null) return ["masked", "nothing known yet"];
-  if (!token.fixed) return [spelled(token.text), "a draft; it may still change"];
+  if (!token.fixed) return [spelled(token), "a draft; it may still change"];
   const sure = token.sure === null ? "confidence not told" : `confidence ${percent(token.sure)}`;
-  return [spelled(token.text), `${sure}, fixed in forward ${token.forward}`];
+  return [spelled(token), `${sure}, fixed in forward ${token.forward}`];
 }
 
 export const percent = share => (share > 0.9995 ? "100 %" : `${(100 * share).toFixed(share > 0.995 ? 1 : 0)} %`);
@@ -71,15 +75,18 @@ export class Text {
       this.nodes.delete(index);
       this.shown.delete(index);
     }
-    for (const [index, frame] of last) {
-      if (this.shown.get(index) === frame) continue;
-      this._unit(index, frame, flash);
-      this.shown.set(index, frame);
+    const frames = [...last.values()].sort((a, b) => a.start - b.start);
+    const found = run.parts ? spelt(frames) : null; // a neighbour may make a character of what a unit has
+    for (const frame of frames) {
+      const { index } = frame, texts = found?.get(frame), key = texts?.join("\0"), before = this.shown.get(index);
+      if (before?.frame === frame && before.key === key) continue;
+      this._unit(index, frame, texts, flash);
+      this.shown.set(index, { frame, key });
     }
     if (flash && near) this.root.scrollTop = this.root.scrollHeight;
   }
 
-  _unit(index, frame, flash) {
+  _unit(index, frame, texts, flash) {
     let node = this.nodes.get(index);
     if (!node) {
       node = this._span("unit");
@@ -91,7 +98,8 @@ export class Text {
       this.nodes.set(index, node);
     }
     while (node.children.length > frame.tokens.length) node.lastChild.remove();
-    frame.tokens.forEach((token, i) => {
+    frame.tokens.forEach((own, i) => {
+      const token = texts ? { ...own, text: texts[i] } : own;
       const span = node.children[i] ?? node.appendChild(Object.assign(this._span(), { tabIndex: -1 }));
       const before = this.known.get(span);
       const tone = token.id === null ? "masked" : frame.clean ? "" : token.fixed ? "draft" : "draft loose";
