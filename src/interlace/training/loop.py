@@ -139,7 +139,9 @@ def train(
     learner.train()
     model, release = wrap(learner, accelerator)
     parameters: dict[str, Tensor] = {n: p for n, p in learner.named_parameters() if p.requires_grad}
-    optimizers = make_optimizers(parameters.items(), settings.optimizer, settings.weight_decay)
+    half = settings.autocast(accelerator.device) == "bf16"
+    exact = None if half else torch.float32
+    optimizers = make_optimizers(parameters.items(), settings.optimizer, settings.weight_decay, exact)
     average = {n: p.detach().clone().float() for n, p in parameters.items()} if settings.ema else {}
     learning = Learning(parameters, average, optimizers)
 
@@ -154,7 +156,6 @@ def train(
     if metrics is not None:
         metrics.open(step)
     began = time.monotonic() - spent
-    half = settings.autocast(accelerator.device) == "bf16"
     autocast = partial(torch.autocast, accelerator.device.type, torch.bfloat16, half)
 
     def clock() -> float:

@@ -38,12 +38,12 @@ def _matrix(name: str, parameter: Tensor) -> bool:
 
 
 def make_optimizers(
-    parameters: Iterable[tuple[str, Tensor]], name: str, weight_decay: float
+    parameters: Iterable[tuple[str, Tensor]], name: str, weight_decay: float, dtype: torch.dtype | None = None
 ) -> list[torch.optim.Optimizer]:
     """ "adamw": one AdamW. "muon": Muon for the matrices of the blocks, AdamW for everything else.
 
     Every parameter group carries ``scale``, the share of the run's learning rate that it gets. One learning
-    rate serves both.
+    rate serves both. dtype: what Muon orthogonalises in.
     """
     named = [(n, p) for n, p in parameters if p.requires_grad]
     matrices = [p for n, p in named if name == "muon" and _matrix(n, p)]
@@ -61,7 +61,7 @@ def make_optimizers(
         optimizers.append(torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=fused))
     if name == "muon":
         group = [{"params": matrices, "weight_decay": weight_decay, "scale": 1.0}]
-        optimizers.append(Muon(group, lr=0.0))
+        optimizers.append(Muon(group, lr=0.0, dtype=dtype))
     elif name != "adamw":
         raise SettingError(f"unknown optimizer {name!r}; pass adamw or muon")
     return optimizers
