@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -435,7 +435,7 @@ class Walk:
         prediction = said[0] if self.guide is None else self.guide(said)
 
         carry = None if self.carry is None else self.carry[where]
-        points = partial(self._points, rows, live, together)
+        points = cache(partial(self._points, rows, live, together))
         draw = partial(self._draw, points, together, wanted if together > 1 and sum(counts) < wanted.numel() else None)
         details = self.log_prob is not None
         process: Process | Constrained = self.process
@@ -468,21 +468,22 @@ class Walk:
             row.levels.past = row.first
             row.behind = range(min(done.units) + 1, max(done.units) + 1) if done.whole else range(0)
         reached = []
-        levels = _shares(still.tolist(), size) if after.level is None else after.level[:, None].tolist()
+        levels = _shares(still, size) if after.level is None else after.level[:, None].tolist()
         told = after.x.tolist() if self.text and any(row.stop for row in rows) else []
         for i, ((r, first, _), found) in enumerate(zip(live, levels, strict=True)):
             row, count = rows[r], len(moves[r].units) if together > 1 else 1
-            before = row.levels.value[first : first + count].tolist()
-            for j, (was, level) in enumerate(zip(before, found, strict=False)):
-                if was > 0:
-                    row.levels.value[first + j] = level
-                    row.levels.visits[first + j] += 1
-                    if level <= 0 and row.stop and self._stops(row, first + j, told[i][j * size :][:size]):
-                        row.end = min(row.end, first + j + 1)  # the row goes on until all before its end is clean
-                    reached.append((row, first + j, level, i * together + j))
+            mine = slice(first, first + min(count, len(found)))
+            value = row.levels.value[mine]
+            noisy = value > 0
+            row.levels.visits[mine] += noisy
+            value[noisy] = np.array(found[:count])[noisy]
+            for j in (noisy if self.drafts else noisy & (value <= 0)).nonzero()[0].tolist():
+                if found[j] <= 0 and row.stop and self._stops(row, first + j, told[i][j * size :][:size]):
+                    row.end = min(row.end, first + j + 1)  # the row goes on until all before its end is clean
+                reached.append((row, first + j, found[j], i * together + j))
         self._look()
         self._keep(chosen, fed)
-        shown = [one for one in reached if one[1] < one[0].end and (self.drafts or one[2] <= 0)]
+        shown = [one for one in reached if one[1] < one[0].end]
         return self._events(shown, after.x.view(-1, size, *self.tail))
 
     def ready(self, r: int) -> int:
@@ -772,11 +773,12 @@ class Walk:
         return drawn.reshape(-1, cells, *tail)
 
 
-def _shares(open: list[list[bool]], size: int) -> list[list[float]]:
-    """Of [m, n] cells the share that is open of every ``size``, as float32 has it, [m, n / size]."""
-    return [
-        [float(np.float32(sum(row[start : start + size]) / size)) for start in range(0, len(row), size)] for row in open
-    ]
+def _shares(open: Tensor, size: int) -> list[list[float]]:
+    """Of cells [m, n] the share that is open of every ``size``, as float32 has it, [m, n / size]."""
+    cells = open.cpu().numpy()
+    counts = cells.reshape(len(cells), cells.shape[1] // size, size).sum(2, dtype=np.float32)
+    shares: list[list[float]] = (counts / np.float32(size)).tolist()
+    return shares
 
 
 def _grown(x: Tensor, rows: int, cells: int, fill: float = 0) -> Tensor:
