@@ -70,6 +70,7 @@ SYSTEMS: list[tuple[str, dict[str, Any], int]] = [
     ("llada", {"block_size": 4, "steps": 2}, 4),
     ("dream", {"steps": 4}, 4),
     ("sdar", {"block_size": 4, "steps": 2, "threshold": 1.0}, 6),
+    ("efficient-dlm", {"block_size": 4, "steps": 2, "threshold": 1.0}, 6),
 ]
 
 
@@ -340,6 +341,7 @@ def test_held_out_answers_are_judged() -> None:
     ("system", "changes", "settings", "message"),
     [
         ("tidar", {}, {}, "tidar does not reveal masks step by step; .*: dream, .*, llada, sdar$"),
+        ("fast-dllm-v2", {"block_size": 8}, {}, "fast-dllm-v2 does not reveal masks step by step"),
         ("wedlm", {}, {}, "wedlm does not reveal masks step by step"),
         ("llada", {"top_k": 3}, {}, "top_k and top_p cut what the policy can say"),
         ("llada", {"guidance": 2.0}, {}, "guidance changes what the policy says"),

@@ -70,8 +70,10 @@ class ReinforceSettings(BaseModel):
 
 def _reveals(settings: Settings, parts: Parts) -> bool:
     """Whether the states of an answer can be read off the order in which its masks were revealed."""
-    masked = isinstance(settings, TextSettings) and isinstance(parts.process, AbsorbingMask)
-    return masked and parts.arrangement is None and parts.lookahead is None
+    if not isinstance(settings, TextSettings) or not isinstance(parts.process, AbsorbingMask):
+        return False
+    blind = any(move.blind for _, move in walk(parts.schedule, parts.layout.units(settings.block_size)))
+    return not blind and parts.arrangement is None and parts.lookahead is None
 
 
 class Rollouts:
