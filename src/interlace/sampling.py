@@ -39,13 +39,14 @@ class Candidates:
     @cached_property
     def _sureness(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """The largest logit, log sum exp(logits - largest), and the entropy where it comes with them, [m]."""
-        native = _native(self.logits)
+        logits = self.logits.contiguous()  # the same bits, however the rows lie
+        native = _native(logits)
         if native is None:
-            most = self.logits.amax(-1)
-            return most, (self.logits - most[:, None]).exp_().sum(-1).log_(), None
-        most, rest, entropy = (self.logits.new_empty(len(self.logits)) for _ in range(3))
+            most = logits.amax(-1)
+            return most, (logits - most[:, None]).exp_().sum(-1).log_(), None
+        most, rest, entropy = (logits.new_empty(len(logits)) for _ in range(3))
         native.interlace_sureness(
-            self.logits.data_ptr(), *self.logits.shape, most.data_ptr(), rest.data_ptr(), entropy.data_ptr()
+            logits.data_ptr(), *logits.shape, most.data_ptr(), rest.data_ptr(), entropy.data_ptr()
         )
         return most, rest, entropy
 

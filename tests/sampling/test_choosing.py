@@ -100,6 +100,9 @@ def test_how_sure_a_prediction_is(n: int, native: bool, monkeypatch: Any) -> Non
     alone = [Candidates(token[r : r + 1], x[r : r + 1]) for r in range(6)]
     assert torch.equal(found.entropy, torch.cat([one.entropy for one in alone]))
     assert torch.equal(found.confidence, torch.cat([one.confidence for one in alone]))
+    apart = torch.stack((x, x), 1)[:, 0]  # rows that do not lie side by side
+    assert torch.equal(Candidates(token, apart).entropy, found.entropy)
+    assert torch.equal(Candidates(token, apart).confidence, found.confidence)
     strange = x.clone()
     strange[0, n // 2], strange[1] = float("nan"), float("-inf")
     found = Candidates(token, strange)
