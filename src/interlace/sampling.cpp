@@ -64,8 +64,9 @@ void interlace_best(const float *x, int64_t m, int64_t n, int64_t *out) {
 
 // Of every row of x [m, n]: its greatest number, the logarithm of the sum of e^(x - greatest), and the entropy of
 // softmax(x) in nats. NaN in a row is NaN in the last two.
-void interlace_sureness(const float *x, int64_t m, int64_t n, float *most, float *rest, float *entropy) {
-#pragma omp parallel for if (m * n > WORTH)
+void interlace_sureness(const float *x, int64_t m, int64_t n, float *most, float *rest, float *entropy, int threads) {
+    (void)threads;
+#pragma omp parallel for num_threads(threads) if (m * n > WORTH)
     for (int64_t r = 0; r < m; r++) {
         const float *row = x + r * n, top = greatest(row, n);
         vec weight = {}, weighed = {};

@@ -28,9 +28,9 @@ STRETCH = 128
 class Candidates:
     """What a prediction offers for every open token; tensors [m].
 
-    token: the candidate. confidence: its probability before any filtering. entropy: of that distribution, in nats.
-    margin: by how much the largest of its probabilities exceeds the second, whichever token was drawn. The last three
-    are computed when they are asked for: plain decoding needs none of them.
+    token: the candidate. confidence: its probability in softmax(logits), where the sampler says what these logits are.
+    entropy: of that distribution, in nats. margin: by how much the largest of its probabilities exceeds the second,
+    whichever token was drawn. The last three are computed when they are asked for: plain decoding needs none of them.
     """
 
     def __init__(self, token: Tensor, logits: Tensor) -> None:
@@ -45,9 +45,8 @@ class Candidates:
             most = logits.amax(-1)
             return most, (logits - most[:, None]).exp_().sum(-1).log_(), None
         most, rest, entropy = (logits.new_empty(len(logits)) for _ in range(3))
-        native.interlace_sureness(
-            logits.data_ptr(), *logits.shape, most.data_ptr(), rest.data_ptr(), entropy.data_ptr()
-        )
+        places = (tensor.data_ptr() for tensor in (most, rest, entropy))
+        native.interlace_sureness(logits.data_ptr(), *logits.shape, *places, torch.get_num_threads())
         return most, rest, entropy
 
     def _logs(self, logits: Tensor) -> Tensor:
@@ -166,7 +165,7 @@ def library() -> ctypes.CDLL | None:
         found.interlace_best.argtypes = [pointer, size, size, pointer]
         found.interlace_draw.argtypes = [pointer, pointer, size, size, pointer]
         found.interlace_top.argtypes = [pointer, pointer, pointer, size, size, pointer]
-        found.interlace_sureness.argtypes = [pointer, size, size, pointer, pointer, pointer]
+        found.interlace_sureness.argtypes = [pointer, size, size, pointer, pointer, pointer, ctypes.c_int]
         for function in (found.interlace_best, found.interlace_draw, found.interlace_top, found.interlace_sureness):
             function.restype = None
     return found

@@ -118,6 +118,21 @@ def test_bf16_learns_as_fp32_does(tiny: Any, tmp_path: Path, optimizer: str) -> 
     assert losses["bf16"] != losses["fp32"] and losses["bf16"] == pytest.approx(losses["fp32"], abs=0.1)
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", None)])
+def test_training_in_float32_orthogonalises_in_it(precision: str, dtype: Any, tiny: Any, tmp_path: Path) -> None:
+    asked: list[Any] = []
+    plain = loop.make_optimizers
+
+    def watched(*given: Any) -> Any:
+        asked.append(given[3])
+        return plain(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_optimizers", watched)
+        tiny.run(tmp_path, precision=precision, optimizer="muon", steps=1)
+    assert asked == [dtype]
+
+
 def test_the_precision_may_differ_from_run_to_run_in_a_process(tiny: Any, tmp_path: Path) -> None:
     once = tiny.run(tmp_path / "1", precision="bf16")
     tiny.run(tmp_path / "2", precision="fp32")

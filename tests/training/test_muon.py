@@ -48,3 +48,18 @@ def test_x86_processors_need_instructions_for_bfloat16(
     for name, value in zip(("avx512_bf16", "amx_tile"), told, strict=True):
         monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda v=value: v)
     assert hardware.fast_bfloat16("cpu") is expected
+
+
+def test_it_orthogonalises_in_the_type_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 the same, whatever the processor is fast at."""
+    gradient = torch.randn(6, 16, generator=torch.Generator().manual_seed(2))
+
+    def stepped(fast: bool, dtype: torch.dtype | None) -> torch.Tensor:
+        monkeypatch.setattr(muon, "fast_bfloat16", lambda device: fast)
+        weight = torch.nn.Parameter(torch.zeros(6, 16))
+        weight.grad = gradient.clone()
+        Muon([weight], lr=0.1, dtype=dtype).step()
+        return weight.detach()
+
+    exact = stepped(False, None)
+    assert torch.equal(stepped(True, torch.float32), exact) and not torch.equal(stepped(True, None), exact)
