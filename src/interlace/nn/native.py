@@ -3,7 +3,7 @@
 What lies between two attentions is one call (native.cpp). A step of few tokens is a few calls in place of a
 hundred small operators; and every product is summed in an order that does not depend on the number of tokens. Weights
 are float32, bfloat16, or int8 with a scale for every output. A processor with AVX-512 BF16 multiplies bfloat16 as it
-is, so that a block of a few tokens takes hardly longer than one.
+is.
 The memory, the masks and attention itself stay where they are. Without a C++ compiler everything runs as plain PyTorch.
 """
 
